@@ -1,0 +1,1 @@
+"""Journals: partitioned logs with groups, offsets and transactions (Kafka, memory)."""

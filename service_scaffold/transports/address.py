@@ -1,0 +1,106 @@
+"""Broker addresses: parsed once, and never shown with their credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import parse_qsl, unquote
+
+from service_scaffold import errors
+
+DEFAULT_PORTS = {
+    'amqp': 5672,
+    'amqps': 5671,
+    'kafka': 9092,
+    'kafka+ssl': 9093,
+    'mqtt': 1883,
+    'mqtts': 8883,
+    'memory': 0,
+}
+TLS_SCHEMES = frozenset({'amqps', 'kafka+ssl', 'mqtts'})
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker is and who we are there. `str()` leaves the credentials out.
+
+    Attributes:
+        scheme: Which transport.
+        hosts: `(host, port)` pairs, at least one; a name for `memory`.
+        path: What follows the host, decoded, without the first slash (AMQP: the virtual host,
+            None when there is no slash at all).
+        query: Options after `?`.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    path: str | None = None
+    query: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read `scheme://[user:password@]host[:port][,host[:port]…][/path][?key=value]`.
+
+        Raises:
+            ConfigError: It is not of that form. The message never holds the credentials.
+        """
+        scheme, separator, rest = url.partition('://')
+        scheme = scheme.lower()
+        if not separator or not scheme:
+            raise errors.ConfigError(
+                'Not an event bus URL: it must look like scheme://host:port, for example'
+                ' amqp://localhost:5672 or memory://'
+            )
+        rest, _, query = rest.partition('?')
+        authority, slash, path = rest.partition('/')
+        credentials, at, location = authority.rpartition('@')
+        user, colon, password = credentials.partition(':')
+        return cls(
+            scheme=scheme,
+            hosts=tuple(_host(part, scheme) for part in location.split(',')),
+            user=unquote(user) if at else None,
+            password=unquote(password) if colon else None,
+            path=unquote(path) if slash else None,
+            query=MappingProxyType(dict(parse_qsl(query, keep_blank_values=True))),
+        )
+
+    @property
+    def tls(self) -> bool:
+        """Whether the scheme asks for TLS."""
+        return self.scheme in TLS_SCHEMES
+
+    @property
+    def host(self) -> str:
+        """The first host."""
+        return self.hosts[0][0]
+
+    @property
+    def port(self) -> int:
+        """The first host's port."""
+        return self.hosts[0][1]
+
+    def __str__(self) -> str:
+        if self.scheme == 'memory':
+            return f'memory://{self.host}'
+        hosts = ','.join(f'[{h}]:{p}' if ':' in h else f'{h}:{p}' for h, p in self.hosts)
+        path = f'/{self.path}' if self.path else ''
+        return f'{self.scheme}://{hosts}{path}'
+
+
+def _host(text: str, scheme: str) -> tuple[str, int]:
+    default = DEFAULT_PORTS.get(scheme, 0)
+    if text.startswith('['):  # an IPv6 address
+        host, _, tail = text[1:].partition(']')
+        port = tail.removeprefix(':')
+    else:
+        host, _, port = text.partition(':')
+    if scheme == 'memory':
+        return host, 0
+    if port and not (port.isdigit() and 0 < int(port) < 65536):
+        raise errors.ConfigError(
+            f'Not a port number after host {host!r} in the {scheme}:// event bus URL'
+        )
+    return host or 'localhost', int(port) if port else default
