@@ -1,0 +1,183 @@
+"""The codecs that are always there: JSON, MessagePack, YAML, TOML, text and raw bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from service_scaffold import errors
+from service_scaffold.codecs import base
+
+T = TypeVar('T')
+
+
+def _foreign(value: Any) -> object:
+    """Turn what msgspec does not know into what it knows."""
+    if hasattr(value, 'model_dump'):  # a pydantic model
+        return value.model_dump(mode='json')
+    if hasattr(value, 'tolist'):  # a NumPy scalar or array
+        return value.tolist()
+    raise NotImplementedError(f'{type(value).__name__} is not a type that can be encoded')
+
+
+_json_encode = msgspec.json.Encoder(enc_hook=_foreign).encode
+_json_decode = msgspec.json.Decoder().decode
+_msgpack_encode = msgspec.msgpack.Encoder(enc_hook=_foreign).encode
+_msgpack_decode = msgspec.msgpack.Decoder().decode
+
+_ENCODE_ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
+
+
+def _encoded(encode: Callable[[object], bytes], value: object, name: str) -> bytes:
+    try:
+        return encode(value)
+    except (*_ENCODE_ERRORS, NotImplementedError) as error:
+        raise errors.EncodeError(f'Cannot encode {type(value).__name__} as {name}: {error}') from (
+            error
+        )
+
+
+def _decoded(decode: Callable[[bytes], T], body: bytes, name: str) -> T:
+    try:
+        return decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise errors.DecodeError(f'Not valid {name}: {error}') from error
+
+
+class JsonCodec:
+    """JSON. A typed value with a float that JSON lacks is refused; in a plain dict it is null."""
+
+    def encode(self, value: object) -> bytes:
+        body = _encoded(_json_encode, value, 'JSON')
+        if b'null' in body and is_typed(value):
+            check_finite(value)
+        return body
+
+    def decode(self, body: bytes) -> object:
+        return _decoded(_json_decode, body, 'JSON')
+
+
+class MsgpackCodec:
+    """MessagePack."""
+
+    def encode(self, value: object) -> bytes:
+        return _encoded(_msgpack_encode, value, 'MessagePack')
+
+    def decode(self, body: bytes) -> object:
+        return _decoded(_msgpack_decode, body, 'MessagePack')
+
+
+class YamlCodec:
+    """YAML, the safe subset; needs the extra `yaml`."""
+
+    def encode(self, value: object) -> bytes:
+        dump = _imported('yaml', 'yaml').safe_dump
+        plain = _encoded_builtins(value, 'YAML')
+        return _encoded(lambda v: dump(v, sort_keys=False).encode(), plain, 'YAML')
+
+    def decode(self, body: bytes) -> object:
+        yaml = _imported('yaml', 'yaml')
+        try:
+            return yaml.safe_load(body)
+        except yaml.YAMLError as error:
+            raise errors.DecodeError(f'Not valid YAML: {error}') from error
+
+
+class TomlCodec:
+    """TOML; encoding needs the extra `toml`."""
+
+    def encode(self, value: object) -> bytes:
+        dumps = _imported('tomli_w', 'toml').dumps
+        return _encoded(lambda v: dumps(v).encode(), _encoded_builtins(value, 'TOML'), 'TOML')
+
+    def decode(self, body: bytes) -> object:
+        import tomllib  # rarely needed, and not free to load
+
+        return _decoded(lambda raw: tomllib.loads(raw.decode()), body, 'TOML')
+
+
+class TextCodec:
+    """UTF-8 text; anything but a string goes out as its `str()`."""
+
+    def encode(self, value: object) -> bytes:
+        return str(value).encode()
+
+    def decode(self, body: bytes) -> object:
+        return _decoded(bytes.decode, body, 'UTF-8 text')
+
+
+class BinaryCodec:
+    """Bytes as they are."""
+
+    def encode(self, value: object) -> bytes:
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value)
+        raise errors.EncodeError(
+            f'Cannot encode {type(value).__name__} as {base.BINARY}: only bytes are'
+        )
+
+    def decode(self, body: bytes) -> object:
+        return body
+
+
+def _encoded_builtins(value: object, name: str) -> object:
+    try:
+        return msgspec.to_builtins(value, enc_hook=_foreign)
+    except (*_ENCODE_ERRORS, NotImplementedError) as error:
+        raise errors.EncodeError(f'Cannot encode {type(value).__name__} as {name}: {error}') from (
+            error
+        )
+
+
+def _imported(module: str, extra: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise errors.CodecError(
+            f'This content type needs the package {module!r}: pip install service-scaffold[{extra}]'
+        ) from error
+
+
+def is_typed(value: object) -> bool:
+    """Tell whether a value's type declares its fields."""
+    return (
+        isinstance(value, msgspec.Struct)
+        or dataclasses.is_dataclass(value)
+        or hasattr(value, 'model_dump')
+    )
+
+
+def check_finite(value: object, path: str = '$') -> None:
+    """Raise EncodeError naming the first float in `value` that JSON lacks."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise errors.EncodeError(f'Cannot encode {value!r} at `{path}` as JSON')
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            check_finite(item, f'{path}.{name}')
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            check_finite(item, f'{path}[{index}]')
+    elif isinstance(value, msgspec.Struct):
+        check_finite(msgspec.structs.asdict(value), path)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        check_finite({field.name: getattr(value, field.name) for field in fields}, path)
+    elif hasattr(value, 'model_dump'):
+        check_finite(value.model_dump(), path)
+
+
+base.register(base.JSON, JsonCodec())
+for _name in ('application/msgpack', 'application/x-msgpack', 'application/vnd.msgpack'):
+    base.register(_name, MsgpackCodec())
+for _name in ('application/yaml', 'application/x-yaml', 'text/yaml'):
+    base.register(_name, YamlCodec())
+base.register('application/toml', TomlCodec())
+base.register(base.TEXT, TextCodec())
+base.register(base.BINARY, BinaryCodec())
