@@ -1,0 +1,1 @@
+"""Tests; they mirror the package, brokers/ has the brokers they talk to."""

@@ -1,0 +1,135 @@
+"""Fixtures of the whole suite: brokers for the session, fresh names, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+
+from test.brokers.kafka import Kafka
+from test.brokers.mosquitto import Mosquitto
+from test.brokers.process import Broker
+from test.brokers.rabbitmq import RabbitMQ
+
+AnyBroker = TypeVar('AnyBroker', bound=Broker)
+
+_GRACE_S = 0.25
+_started = pytest.StashKey[list[Broker]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_started] = []
+    config.addinivalue_line(
+        'markers', 'stray_tasks: the test may leave asyncio tasks and unretrieved exceptions'
+    )
+
+
+@pytest.fixture(scope='session')
+def rabbitmq(request: pytest.FixtureRequest) -> Iterator[RabbitMQ]:
+    """A RabbitMQ for the whole session: AMQP without TLS, guest:guest."""
+    yield from _run(request, RabbitMQ)
+
+
+@pytest.fixture(scope='session')
+def kafka(request: pytest.FixtureRequest) -> Iterator[Kafka]:
+    """A Kafka for the whole session: no TLS, no SASL; a listener of its own for the proxy."""
+    yield from _run(request, Kafka)
+
+
+@pytest.fixture(scope='session')
+def mosquitto(request: pytest.FixtureRequest) -> Iterator[Mosquitto]:
+    """A Mosquitto for the whole session: no TLS, anyone may connect."""
+    yield from _run(request, Mosquitto)
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test uses, good for exchanges, groups, topics and instances."""
+    return f't{uuid.uuid4().hex[:12]}'
+
+
+def require_broker(broker: type[Broker]) -> None:
+    """Skip the test when `broker` is not installed; fail it where brokers are required.
+
+    For tests that make their own broker, with TLS or credentials.
+    """
+    reason = broker.missing()
+    if reason is None:
+        return
+    wanted = os.environ.get('SERVICE_SCAFFOLD_REQUIRE_BROKERS') == '1'
+    if wanted or os.environ.get('CI') == 'true':
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _run(request: pytest.FixtureRequest, kind: type[AnyBroker]) -> Iterator[AnyBroker]:
+    require_broker(kind)
+    broker = kind()
+    try:
+        broker.start()
+        request.config.stash[_started].append(broker)
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture(autouse=True)
+def _whole_brokers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Bring back what a chaos test has killed or cut, whatever became of the test."""
+    yield
+    for broker in request.config.stash[_started]:
+        broker.start()
+        broker.restore()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves asyncio tasks or exceptions that nobody has looked at."""
+    if request.node.get_closest_marker('stray_tasks'):
+        yield
+        return
+    if inspect.iscoroutinefunction(getattr(request, 'function', None)):
+        request.getfixturevalue('_no_stray_tasks')
+    complaints = _Complaints()
+    logger = logging.getLogger('asyncio')
+    logger.addHandler(complaints)
+    yield
+    # The young generations only: what the test has left is there, and a full pass is dear.
+    gc.collect(1)
+    logger.removeHandler(complaints)
+    if complaints.messages:
+        pytest.fail('asyncio complains: ' + '; '.join(complaints.messages), pytrace=False)
+
+
+@pytest_asyncio.fixture
+async def _no_stray_tasks() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    mine = {asyncio.current_task()}
+    left = asyncio.all_tasks() - before - mine
+    if left:
+        await asyncio.wait(left, timeout=_GRACE_S)
+    names = sorted(repr(task.get_coro()) for task in left if not task.done())
+    if names:
+        pytest.fail(f'{len(names)} tasks are left: ' + '; '.join(names), pytrace=False)
+
+
+class _Complaints(logging.Handler):
+    """Keeps what asyncio logs about lost exceptions and destroyed tasks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if 'never retrieved' in message or 'was destroyed' in message:
+            self.messages.append(message)
