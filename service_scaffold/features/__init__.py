@@ -1,0 +1,29 @@
+"""Application-scoped objects with a lifecycle: start in order, stop in reverse."""
+
+from service_scaffold.features.feature import ServiceFeature, Startup
+from service_scaffold.features.lifecycle import Health, Lifecycle, State, StopFailure
+from service_scaffold.features.registry import (
+    LIFECYCLE,
+    add,
+    get,
+    get_clock,
+    get_lifecycle,
+    has,
+    set_clock,
+)
+
+__all__ = [
+    'LIFECYCLE',
+    'Health',
+    'Lifecycle',
+    'ServiceFeature',
+    'Startup',
+    'State',
+    'StopFailure',
+    'add',
+    'get',
+    'get_clock',
+    'get_lifecycle',
+    'has',
+    'set_clock',
+]

@@ -1,0 +1,254 @@
+"""The one lifecycle of an application: what starts, in which order, and how it all stops."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from aiohttp import web
+
+from service_scaffold import clock, options
+from service_scaffold.features import budget
+
+LOGGER = logging.getLogger(__name__)
+
+State = Literal['created', 'starting', 'running', 'stopping', 'stopped']
+Hook = Literal['drain', 'before_shutdown', 'shutdown']
+
+DEFAULT_SHUTDOWN_TIMEOUT_S = 20.0
+_STOP_HOOKS: tuple[Hook, ...] = ('drain', 'before_shutdown', 'shutdown')
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a feature is.
+
+    Args:
+        ok: Whether all is well; else the status says `degraded` and shows `detail`.
+        ready: Whether the service may be given work as far as this feature is concerned.
+        detail: What the status shows: JSON values, no credentials.
+    """
+
+    ok: bool
+    ready: bool = True
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+class Managed(Protocol):
+    """What the lifecycle asks of a feature."""
+
+    async def startup(self, app: web.Application) -> None: ...
+
+    async def drain(self, app: web.Application) -> None: ...
+
+    async def before_shutdown(self, app: web.Application) -> None: ...
+
+    async def shutdown(self, app: web.Application) -> None: ...
+
+    def health(self) -> Health | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StopFailure:
+    """One stop hook that raised or ran out of time.
+
+    Attributes:
+        feature: Name of the feature.
+        hook: `drain`, `before_shutdown` or `shutdown`.
+        error: What it raised; a TimeoutError when it did not end in time.
+    """
+
+    feature: str
+    hook: Hook
+    error: BaseException
+
+
+class Lifecycle:
+    """Starts features in the order they were made, and stops them in reverse.
+
+    It is driven by the signals of aiohttp: `on_startup`, `on_shutdown`, `on_cleanup`. Whoever wants
+    more room between the steps calls `start`, `begin_stop`, `drain`, `before_shutdown` and
+    `shutdown` directly: each does its work once, and does what comes before it first.
+
+    Attributes:
+        state: `created`, `starting`, `running`, `stopping` or `stopped`.
+        failures: The stop hooks that raised or hung, of the last stop.
+        registry: What was added with `features.add`, by key.
+        clock: The time of this application.
+    """
+
+    def __init__(self, app: web.Application) -> None:
+        self.state: State = 'created'
+        self.failures: list[StopFailure] = []
+        self.registry: dict[Hashable, object] = {}
+        self.clock: clock.Clock = clock.SystemClock()
+        self._app = app
+        self._features: list[Managed] = []
+        self._started: list[Managed] = []
+        self._stopped_hooks: set[Hook] = set()
+        self._budget: budget.Budget | None = None
+        app.on_startup.append(self._on_startup)
+        app.on_shutdown.append(self._on_shutdown)
+        app.on_cleanup.append(self._on_cleanup)
+
+    @property
+    def can_manage(self) -> bool:
+        """Whether a feature made now is still started and stopped with the application."""
+        return self.state == 'created' and not self._app.on_startup.frozen
+
+    @property
+    def features(self) -> tuple[Managed, ...]:
+        """The managed features, in the order they start."""
+        return tuple(self._features)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the application runs and no feature holds it back."""
+        return self.state == 'running' and all(h.ready for h in self.health().values())
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left of the budget for stopping; all of it before the stop begins."""
+        return self._total_s if self._budget is None else self._budget.remaining_s
+
+    def manage(self, feature: Managed) -> None:
+        """Start and stop `feature` with the application.
+
+        Raises:
+            RuntimeError: The application has already started.
+        """
+        if not self.can_manage:
+            raise RuntimeError(
+                f'{type(feature).__name__} was made after the application had started;'
+                ' make it earlier, or with Startup.MANUAL'
+            )
+        self._features.append(feature)
+
+    def health(self) -> dict[str, Health]:
+        """Return the health of each feature that has one, by its name.
+
+        The name is the key under which it was added, if that is not its class, else the name of
+        its class; a second one of that name gets `#2`.
+        """
+        found: dict[str, Health] = {}
+        for name, feature in self._named():
+            try:
+                health = feature.health()
+            except Exception as error:
+                LOGGER.exception('health() of %s failed', name)
+                health = Health(ok=False, detail={'error': type(error).__name__})
+            if health is not None:
+                found[name] = health
+        return found
+
+    async def start(self) -> None:
+        """Start every feature in order.
+
+        When one fails, those already started are stopped in reverse and its error is raised.
+        """
+        if self.state not in ('created', 'stopped'):
+            return
+        self.state = 'starting'
+        self.failures.clear()
+        self._stopped_hooks.clear()
+        self._started.clear()
+        self._budget = None
+        for feature in self._features:
+            try:
+                await feature.startup(self._app)
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    LOGGER.error('%s did not start: %s', self._name(feature), error)
+                await self.shutdown()
+                raise
+            self._started.append(feature)
+        self.state = 'running'
+
+    def begin_stop(self) -> None:
+        """Say from now on that the application is not ready; nothing stops yet."""
+        if self.state == 'running':
+            self.state = 'stopping'
+
+    def limit_stop(self, seconds: float) -> None:
+        """Start the clock: all that still has to stop is done within `seconds` from now."""
+        self._budget = budget.Budget(seconds, hooks=len(_STOP_HOOKS) * len(self._started))
+
+    async def drain(self) -> None:
+        """Have the features take in no more work and finish what runs."""
+        await self._stop('drain')
+
+    async def before_shutdown(self) -> None:
+        """Run the `before_shutdown` hooks: everything is still open."""
+        await self.drain()
+        await self._stop('before_shutdown')
+
+    async def shutdown(self) -> None:
+        """Run the `shutdown` hooks; after that nothing of the features is left."""
+        await self.before_shutdown()
+        await self._stop('shutdown')
+        if self.state != 'created':
+            self.state = 'stopped'
+
+    async def _stop(self, hook: Hook) -> None:
+        if self.state == 'created' or hook in self._stopped_hooks:
+            return
+        self._stopped_hooks.add(hook)
+        if self.state == 'running':
+            self.state = 'stopping'
+        if self._budget is None:
+            self.limit_stop(self._total_s)
+        for feature in reversed(self._started):
+            await self._run_hook(feature, hook)
+
+    async def _run_hook(self, feature: Managed, hook: Hook) -> None:
+        assert self._budget is not None
+        limit_s = self._budget.next_hook_s()
+        call: Callable[[web.Application], Coroutine[Any, Any, None]] = getattr(feature, hook)
+        try:
+            await budget.run_bounded(call(self._app), limit_s)
+        except Exception as error:
+            name = self._name(feature)
+            self.failures.append(StopFailure(name, hook, error))
+            if isinstance(error, budget.Overrun):
+                LOGGER.error('%s of %s did not end within %.1f s', hook, name, limit_s)
+            else:
+                LOGGER.error('%s of %s failed', hook, name, exc_info=error)
+
+    @property
+    def _total_s(self) -> float:
+        config = self._app.get(options.CONFIG, {})
+        return float(config.get('shutdown_timeout_s', DEFAULT_SHUTDOWN_TIMEOUT_S))
+
+    def _named(self) -> list[tuple[str, Managed]]:
+        keys = {id(feature): key for key, feature in self.registry.items()}
+        known: list[Any] = list(self._features)
+        managed = {id(feature) for feature in known}
+        known += [
+            feature
+            for feature in self.registry.values()
+            if id(feature) not in managed and callable(getattr(feature, 'health', None))
+        ]
+        named: dict[str, Managed] = {}
+        for feature in known:
+            key = keys.get(id(feature), type(feature))
+            name = base = type(feature).__name__ if isinstance(key, type) else str(key)
+            number = 1
+            while name in named:
+                number += 1
+                name = f'{base}#{number}'
+            named[name] = feature
+        return list(named.items())
+
+    def _name(self, feature: Managed) -> str:
+        return next(name for name, known in self._named() if known is feature)
+
+    async def _on_startup(self, app: web.Application) -> None:
+        await self.start()
+
+    async def _on_shutdown(self, app: web.Application) -> None:
+        await self.before_shutdown()
+
+    async def _on_cleanup(self, app: web.Application) -> None:
+        await self.shutdown()

@@ -1,0 +1,35 @@
+"""The environment as the parser sees it: a copy, with the names that platforms use filled in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+LOGGER = logging.getLogger(__name__)
+
+_ALIASES = {
+    'PORT': 'SERVICE_PORT',
+    'ROOT_PATH': 'SERVICE_ROOT_PATH',
+    'STORAGE': 'SERVICE_STORAGE',
+    'APP_UUID': 'SERVICE_NAME',
+}
+
+
+def prepare(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of `environ` in which platform names fill the missing `SERVICE_…` ones.
+
+    An empty variable counts as missing, as container tools set one for an unset value.
+    """
+    prepared = {name: value for name, value in environ.items() if value != ''}
+    if prepared.get('SERVICE_PORT', '').startswith('tcp://'):
+        LOGGER.warning(
+            'Ignoring SERVICE_PORT=%s: Kubernetes sets it for a Service named "service"; use --port'
+            ' or PORT, or give the Service another name',
+            prepared.pop('SERVICE_PORT'),
+        )
+    for alias, name in _ALIASES.items():
+        if alias in prepared:
+            prepared.setdefault(name, prepared[alias])
+    if 'KAFKA_BROKER' in prepared:
+        prepared.setdefault('SERVICE_EVENTBUS_URL', f'kafka://{prepared["KAFKA_BROKER"]}')
+    return prepared
