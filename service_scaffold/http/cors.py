@@ -1,0 +1,60 @@
+"""Cross-origin requests: which pages of other origins a browser lets call this service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'
+MAX_AGE_S = 600
+"""How long a browser may remember the answer to a preflight."""
+
+CORS: web.AppKey[Cors] = web.AppKey('service_scaffold.cors')
+_ORIGIN = 'Access-Control-Allow-Origin'
+
+
+class Cors:
+    """Answers preflights and puts the CORS headers on every response, streams and errors included.
+
+    Args:
+        origins: Origins that may call, as `https://app.example`; `*` is any, without credentials
+            (cookies, HTTP authentication). Listed origins may send credentials.
+    """
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        listed = frozenset(origins)
+        self.any_origin = '*' in listed
+        self.origins = listed - {'*'}
+
+    def preflight(self, request: web.BaseRequest) -> web.Response | None:
+        """Return the answer to a preflight, or None when `request` is none.
+
+        The route is not asked: a browser must learn of a 404 or 405 from the request itself.
+        """
+        requested = request.headers.get('Access-Control-Request-Method')
+        if requested is None or 'Origin' not in request.headers:
+            return None
+        headers = {
+            'Access-Control-Allow-Methods': METHODS,
+            'Access-Control-Max-Age': str(MAX_AGE_S),
+            'Vary': 'Access-Control-Request-Headers',
+        }
+        if wanted := request.headers.get('Access-Control-Request-Headers'):
+            headers['Access-Control-Allow-Headers'] = wanted
+        return web.Response(status=204, headers=headers)
+
+    def prepare(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Add the headers, just before the head of the response is sent."""
+        headers = response.headers
+        if _ORIGIN in headers:
+            return
+        origin = request.headers.get('Origin')
+        if origin is not None and origin in self.origins:
+            headers[_ORIGIN] = origin
+            headers['Access-Control-Allow-Credentials'] = 'true'
+        elif self.any_origin:
+            headers[_ORIGIN] = '*'
+        if self.origins:
+            # Without it a cache would give one origin's answer to another.
+            headers.add('Vary', 'Origin')

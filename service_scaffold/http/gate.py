@@ -1,0 +1,124 @@
+"""The port before the application has started: it is ours, and says so.
+
+aiohttp serves an application only after its `on_startup`. Orchestrators want an answer earlier: a
+port that is taken must end the start before anything else begins, and readiness must be seen to be
+false while features start. So the sockets are bound first and served by the gate; when the
+application has started they are handed over without having been closed in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterator, Sequence
+
+from aiohttp import web
+
+from service_scaffold import features
+from service_scaffold.http import health, problems
+from service_scaffold.http.cors import Cors
+
+BACKLOG = 1024
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return listening sockets for every address of `host`.
+
+    Args:
+        port: 0 is any free one, the same for all addresses.
+
+    Raises:
+        OSError: Another process has it, or it cannot be used; names host and port.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in _addresses(host, port):
+            if sockets and port == 0:
+                address = (address[0], sockets[0].getsockname()[1])
+            try:
+                sockets.append(socket.create_server(address, family=family, backlog=BACKLOG))
+            except OSError as error:
+                # A name like localhost may have an IPv6 address on a machine without IPv6.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+        if not sockets:
+            raise OSError(errno.EADDRNOTAVAIL, 'no such address on this machine')
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f'Cannot listen on {show(host, port)}: {reason}') from error
+    return sockets
+
+
+def show(host: str, port: int) -> str:
+    """Return `host:port` as it stands in a URL."""
+    return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
+
+
+class Gate:
+    """Serves sockets until the application can: live is 200, everything else a 503.
+
+    Args:
+        sockets: Bound and listening; they stay open when the gate closes.
+        prefix: Path prefix of the service.
+        cors: Adds its headers, as it does later.
+    """
+
+    def __init__(
+        self,
+        lifecycle: features.Lifecycle,
+        sockets: Sequence[socket.socket],
+        prefix: str = '',
+        cors: Cors | None = None,
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._sockets = sockets
+        self._paths = {f'{base}{health.PATH}' for base in ('', prefix)}
+        self._cors = cors
+        self._web = web.Server(self._handle)
+        self._listeners: list[asyncio.Server] = []
+
+    async def open(self) -> None:
+        """Begin to answer."""
+        loop = asyncio.get_running_loop()
+        for bound in self._sockets:
+            # A listener closes its socket; the copy shares the queue of new connections.
+            listener = await loop.create_server(self._web, sock=bound.dup(), backlog=BACKLOG)
+            self._listeners.append(listener)
+
+    async def close(self) -> None:
+        """Stop answering; connections that nobody has accepted yet wait in the sockets."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        self._web.pre_shutdown()
+        await self._web.shutdown(timeout=0.2)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = self._cors.preflight(request) if self._cors is not None else None
+        if answer is None:
+            answer = self._answer(request)
+        if self._cors is not None:
+            self._cors.prepare(request, answer)
+        answer.force_close()  # the next request is for the application
+        return answer
+
+    def _answer(self, request: web.BaseRequest) -> web.Response:
+        base, _, name = request.path.rpartition('/')
+        if base in self._paths and request.method in ('GET', 'HEAD'):
+            if name == 'live':
+                return health.live()
+            if name == 'status':
+                return health.status(self._lifecycle)
+        return problems.response(503, 'The service is starting.', headers={'Retry-After': '1'})
+
+
+def _addresses(host: str, port: int) -> Iterator[tuple[socket.AddressFamily, tuple[str, int]]]:
+    seen = set()
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, _, _, _, address in found:
+        if (family, address[0]) not in seen:
+            seen.add((family, address[0]))
+            yield family, (str(address[0]), port)

@@ -1,0 +1,121 @@
+"""Requests are validated against the schemas of the decorators in `http.apidoc`.
+
+A handler finds what was validated in `request['data']`, or under the decorator's own key:
+`request['json']`, `['querystring']`, `['headers']`, `['match_info']`, `['form']`, `['cookies']`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from service_scaffold.http import problems
+
+DATA = 'data'
+"""Where the fields of all schemas without a key of their own stand in the request."""
+
+_OPEN_LOCATIONS = frozenset({'headers', 'cookies', 'match_info', 'path'})
+"""Locations with fields that are not the caller's choice: unknown ones are no mistake there."""
+
+_seen_keys: set[str] = set()
+
+
+class _Invalid(Exception):
+    """One schema refuses the request; `messages` by location and field."""
+
+    def __init__(self, messages: Mapping[str, object]) -> None:
+        super().__init__()
+        self.messages = messages
+
+
+def setup(app: web.Application) -> None:
+    """Validate the requests of `app`, as its innermost middleware.
+
+    What does not fit is answered with 422 and a problem whose `errors` name location and field:
+    `{"json": {"litres": ["Not a valid number."]}}`; a body that is no JSON with 400.
+    """
+    app.middlewares.append(_middleware())
+
+
+def _middleware() -> Middleware:
+    # These two load slowly.
+    from marshmallow import EXCLUDE, RAISE
+    from webargs.aiohttpparser import AIOHTTPParser
+
+    parser = AIOHTTPParser(error_handler=_refuse)
+
+    async def parse(request: web.Request, entry: Mapping[str, Any]) -> Any:
+        location, schema = entry['location'], entry['schema']
+        unknown = None  # None is what the schema itself says: by default, unknown is refused
+        if location in _OPEN_LOCATIONS and getattr(schema, 'unknown', RAISE) == RAISE:
+            unknown = EXCLUDE
+        try:
+            return await parser.parse(schema, request, location=location, unknown=unknown)
+        except web.HTTPBadRequest as error:
+            raise problems.ProblemError(400, 'The body is not valid JSON.') from error
+
+    async def validate_all(request: web.Request, schemas: list[Mapping[str, Any]]) -> None:
+        merged: Any = {}
+        refused: dict[str, object] = {}
+        for entry in schemas:
+            try:
+                data = await parse(request, entry)
+            except _Invalid as error:
+                refused.update(error.messages)
+                continue
+            if entry['put_into']:
+                _put(request, entry['put_into'], data)
+            elif isinstance(data, Mapping) and isinstance(merged, dict):
+                merged.update(data)
+            elif data:
+                merged = data  # a schema with many=True gives a list
+        if refused:
+            detail = '; '.join(f'{path}: {text.rstrip(".")}' for path, text in _flat(refused))
+            raise problems.ProblemError(422, detail, errors=refused)
+        _put(request, DATA, merged)
+
+    @web.middleware
+    async def validate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        schemas = _schemas(request)
+        if schemas is not None:
+            await validate_all(request, schemas)
+        return await handler(request)
+
+    return validate
+
+
+def _schemas(request: web.Request) -> list[Mapping[str, Any]] | None:
+    handler: object = request.match_info.handler
+    if isinstance(handler, type):
+        handler = getattr(handler, request.method.lower(), None)
+    return getattr(handler, '__schemas__', None)
+
+
+def _put(request: web.Request, key: str, value: object) -> None:
+    if key in _seen_keys:
+        request[key] = value
+        return
+    # aiohttp advises against plain keys, once for each; these are the library's contract.
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', web.NotAppKeyWarning)
+        request[key] = value
+    _seen_keys.add(key)
+
+
+def _refuse(error: Any, *_args: object, **_keywords: object) -> NoReturn:
+    raise _Invalid(error.messages) from error
+
+
+def _flat(messages: object, path: str = '') -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            yield from _flat(inner, f'{path}.{key}' if path else str(key))
+    elif isinstance(messages, (list, tuple)):
+        for inner in messages:
+            yield from _flat(inner, path)
+    else:
+        yield path, str(messages)

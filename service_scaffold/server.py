@@ -1,0 +1,245 @@
+"""The life of the process: bind, start, serve until told to stop, stop in order, exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import cast
+
+from aiohttp import web
+
+from service_scaffold import features, options
+from service_scaffold.http import gate
+from service_scaffold.http.cors import CORS
+from service_scaffold.http.prefix import PREFIX
+
+LOGGER = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_POLL_S = 0.02
+_GRACE_S = 1.0
+
+
+class StopRequest:
+    """Whether, and how, the service was told to stop. The first request counts.
+
+    Signals may come at any time and while the loop is blocked, so they are handled by Python's own
+    handlers and not by the loop's: the second one ends the process whatever it is doing.
+    """
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._signalled = False
+
+    def set(self) -> None:
+        """Ask to stop; from the loop's thread."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until somebody has asked."""
+        await self._event.wait()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ask on SIGTERM and SIGINT. Outside the main thread signals are left alone."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._signalled:
+            # Not through logging: the signal may have come while it holds its locks.
+            os.write(2, f'{name} again: exiting at once\n'.encode())
+            os._exit(1)
+        self._signalled = True
+        self._loop.call_soon_threadsafe(self._announce, name)
+
+    def _announce(self, name: str) -> None:
+        LOGGER.info('%s: stopping', name)
+        self._event.set()
+
+
+class Watchdog:
+    """Ends the process when stopping takes longer than it may, even if the loop is blocked."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def start(self, seconds: float) -> None:
+        """Allow `seconds` from now; only the first call counts."""
+        if self._timer is None:
+            self._timer = threading.Timer(seconds, self._bite, args=(seconds,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """The process has stopped in time."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _bite(self, seconds: float) -> None:
+        os.write(2, f'Not stopped within {seconds:.1f} s: exiting\n'.encode())
+        os._exit(1)
+
+
+async def serve(
+    app: web.Application,
+    *,
+    listen_http: bool = True,
+    stop: StopRequest | None = None,
+    watchdog: Watchdog | None = None,
+) -> int:
+    """Run `app` from its start to its end in the running loop, and return the exit status.
+
+    0: started (or told to stop while starting), and everything has stopped as it should. 1: the
+    port is taken, a start hook failed, a stop hook failed or hung, or work was cut short.
+
+    Args:
+        listen_http: Whether to listen at all.
+        stop: Ends it, besides SIGTERM and SIGINT; for whoever has a reason of its own to stop.
+        watchdog: Guards the stop beyond the end of this coroutine; the caller cancels it.
+    """
+    own = Watchdog() if watchdog is None else watchdog
+    try:
+        return await _Server(app, own).run(StopRequest() if stop is None else stop, listen_http)
+    finally:
+        if watchdog is None:
+            own.cancel()
+
+
+class _Server:
+    """One application, from its start to its end."""
+
+    def __init__(self, app: web.Application, watchdog: Watchdog) -> None:
+        self._app = app
+        self._config = options.get_config(app)
+        self._lifecycle = features.get_lifecycle(app)
+        self._watchdog = watchdog
+        self._timeout_s = cast(float, self._config['shutdown_timeout_s'])
+        self._runner = _Runner(self._lifecycle, app, log_requests=bool(self._config['debug']))
+
+    async def run(self, stop: StopRequest, listen_http: bool) -> int:
+        sockets: list[socket.socket] = []
+        if listen_http:
+            try:
+                sockets = gate.bind(str(self._config['host']), cast(int, self._config['port']))
+            except OSError as error:
+                LOGGER.critical('%s', error.strerror)
+                return 1
+        try:
+            with stop.on_signals():
+                return await self._live(stop, sockets)
+        finally:
+            for bound in sockets:
+                bound.close()
+
+    async def _live(self, stop: StopRequest, sockets: list[socket.socket]) -> int:
+        begun = time.monotonic()
+        entrance = gate.Gate(
+            self._lifecycle, sockets, self._app.get(PREFIX, ''), self._app.get(CORS)
+        )
+        await entrance.open()
+        for bound in sockets:
+            LOGGER.info('Listening on http://%s', gate.show(*bound.getsockname()[:2]))
+        try:
+            started = await self._start(stop)
+        except Exception:
+            LOGGER.critical('The service did not start', exc_info=True)
+            await self._stop()
+            return 1
+        finally:
+            await entrance.close()
+        if started:
+            for bound in sockets:
+                await web.SockSite(self._runner, bound, backlog=gate.BACKLOG).start()
+            LOGGER.info('Started in %.0f ms', (time.monotonic() - begun) * 1000)
+            await stop.wait()
+            self._lifecycle.begin_stop()
+            await asyncio.sleep(cast(float, self._config['pre_stop_s']))
+        return await self._stop()
+
+    async def _start(self, stop: StopRequest) -> bool:
+        """Start the application; False when it was told to stop before that was done."""
+        starting = asyncio.ensure_future(self._runner.setup())
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            self._watchdog.start(self._timeout_s + _GRACE_S)
+            starting.cancel()
+            await asyncio.wait({starting}, timeout=self._timeout_s)
+            if not starting.done():
+                raise TimeoutError(f'starting did not end within {self._timeout_s:.1f} s')
+            if starting.cancelled():
+                return False
+        starting.result()
+        return True
+
+    async def _stop(self) -> int:
+        self._watchdog.start(self._timeout_s + _GRACE_S)
+        self._lifecycle.limit_stop(self._timeout_s)
+        await self._lifecycle.before_shutdown()
+        clean = await self._clean_up()
+        await self._lifecycle.shutdown()  # nothing to do, unless what comes before was cut short
+        clean = clean and not self._lifecycle.failures and not self._runner.cut
+        LOGGER.info('Stopped' if clean else 'Stopped, but not cleanly')
+        return 0 if clean else 1
+
+    async def _clean_up(self) -> bool:
+        """Close the port, let requests finish, run aiohttp's own hooks; False if that failed."""
+        try:
+            # Hooks of features have limits of their own; this one is for those of the user.
+            async with asyncio.timeout(self._lifecycle.remaining_s + _GRACE_S / 2):
+                await self._runner.cleanup()
+        except Exception:
+            LOGGER.exception('Stopping failed')
+            return False
+        return True
+
+
+class _Runner(web.AppRunner):
+    """aiohttp's runner; between closing the port and closing features it lets requests finish.
+
+    Attributes:
+        cut: Connections whose request had not finished in time.
+    """
+
+    __slots__ = ('_lifecycle', 'cut')
+
+    def __init__(
+        self, lifecycle: features.Lifecycle, app: web.Application, *, log_requests: bool
+    ) -> None:
+        # Not logged otherwise: it costs as much as a small request, and metrics count them.
+        log = logging.getLogger('aiohttp.access') if log_requests else None
+        super().__init__(app, access_log=log, shutdown_timeout=0.1)
+        self._lifecycle = lifecycle
+        self.cut = 0
+
+    async def shutdown(self) -> None:
+        await super().shutdown()
+        if self.server is None:
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._lifecycle.spare_s
+        # aiohttp tells nobody when a connection ends.
+        while self.server.connections and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        self.cut = len(self.server.connections)
+        if self.cut:
+            LOGGER.error('%d requests had not finished', self.cut)
