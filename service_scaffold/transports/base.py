@@ -42,6 +42,7 @@ class Settings:
         key: PEM file with our private key.
         session_expiry_s: How long an MQTT broker keeps a group's session while we are away.
         clock: What timestamps are taken from.
+        scope: Whose broker a bare `memory://` is: the application. Others ignore it.
     """
 
     address: Address
@@ -56,6 +57,7 @@ class Settings:
     key: str | None = None
     session_expiry_s: int = 86400
     clock: Clock = field(default_factory=SystemClock)
+    scope: object | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
