@@ -19,6 +19,7 @@ In brackets the builtin that a leaf also is, so that code written for plain Pyth
     │  │  ├─ ConnectionLost                  a connection that was up has ended
     │  │  └─ PublishError                    the broker has not confirmed; see `phase`, `maybe_sent`
     │  ├─ IntakeLost                         one consumer ended, the connection is still up
+    │  │  └─ SessionTakenOver                another process uses our MQTT session
     │  ├─ BindingRefused                     the broker refuses one exchange, queue or pattern
     │  ├─ NoResponder                        nobody can answer that request
     │  └─ RemoteError                        the responder failed; `type` and `message` only
@@ -130,6 +131,10 @@ class PublishError(TransportError):
 
 class IntakeLost(EventError):
     """One consumer was ended by the broker while the connection is still up."""
+
+
+class SessionTakenOver(IntakeLost):
+    """Another process with the same `--instance` uses our kept MQTT session."""
 
 
 class BindingRefused(EventError):

@@ -65,6 +65,12 @@ class TaskScheduler(features.ServiceFeature):
         Raises:
             RuntimeError: The application has stopped; `coro` is closed.
         """
+        return self.spawn(coro, name=name)
+
+    def spawn(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None
+    ) -> asyncio.Task[T]:
+        """Do what `create` does, from a function that is not a coroutine."""
         if self._closed:
             coro.close()
             raise RuntimeError('the application has stopped; no task can be started')

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -221,16 +221,22 @@ class Progress:
         on_confirm: Called after each (or each batch of) confirm.
     """
 
-    __slots__ = ('confirmed', 'on_confirm', 'phase')
+    __slots__ = ('_positions', 'confirmed', 'on_confirm', 'phase')
 
     def __init__(self, on_confirm: Callable[[], None] | None = None) -> None:
         self.phase: errors.Phase = 'connect'
         self.confirmed = 0
         self.on_confirm = on_confirm
+        self._positions: set[int] = set()
 
-    def advance(self, count: int = 1) -> None:
-        """Count `count` more confirms."""
+    def unconfirmed(self, total: int) -> tuple[int, ...]:
+        """Return the positions, of `total`, that are not known to be confirmed."""
+        return tuple(position for position in range(total) if position not in self._positions)
+
+    def advance(self, count: int = 1, positions: Iterable[int] = ()) -> None:
+        """Count `count` more confirms, those of the messages at `positions`."""
         self.confirmed += count
+        self._positions.update(positions)
         if self.on_confirm is not None:
             self.on_confirm()
 

@@ -1,0 +1,60 @@
+"""Events: subscriptions that hold and publishes that tell, over any transport."""
+
+from __future__ import annotations
+
+from service_scaffold.errors import (
+    AccessRefused,
+    BindingRefused,
+    BrokerUnreachable,
+    CodecError,
+    ConnectionLost,
+    DecodeError,
+    EncodeError,
+    EventError,
+    InvalidBody,
+    NoResponder,
+    PublishError,
+    Reject,
+    RemoteError,
+    RetryLater,
+    TransportError,
+)
+from service_scaffold.events.current import current_message
+from service_scaffold.events.feature import get_listener, get_publisher, setup
+from service_scaffold.events.listener import EventListener
+from service_scaffold.events.middlewares import use
+from service_scaffold.events.policies import Policy, Retry
+from service_scaffold.events.publisher import EventPublisher
+from service_scaffold.events.subscription import EventSubscription
+from service_scaffold.events.table import SubscriptionTable
+from service_scaffold.message import Message
+
+__all__ = [
+    'AccessRefused',
+    'BindingRefused',
+    'BrokerUnreachable',
+    'CodecError',
+    'ConnectionLost',
+    'DecodeError',
+    'EncodeError',
+    'EventError',
+    'EventListener',
+    'EventPublisher',
+    'EventSubscription',
+    'InvalidBody',
+    'Message',
+    'NoResponder',
+    'Policy',
+    'PublishError',
+    'Reject',
+    'RemoteError',
+    'Retry',
+    'RetryLater',
+    'SubscriptionTable',
+    'TransportError',
+    'current_message',
+    'get_listener',
+    'get_publisher',
+    'setup',
+    'use',
+]

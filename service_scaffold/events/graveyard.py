@@ -1,0 +1,122 @@
+"""Where messages go that cannot be handled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Literal
+
+from service_scaffold.backoff import Backoff
+from service_scaffold.clock import Clock
+from service_scaffold.events import headers
+from service_scaffold.events.subscription import EventSubscription
+from service_scaffold.message import Message
+from service_scaffold.transports.base import Transport
+
+LOGGER = logging.getLogger(__name__)
+
+Reason = Literal['rejected', 'retries_exhausted', 'undecodable', 'invalid', 'expired']
+
+
+class Death(Exception):
+    """A message has come to its end without being handled; never leaves the package."""
+
+    def __init__(self, reason: Reason, error: Exception, attempts: int) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+        self.error = error
+        self.attempts = attempts
+
+
+class Graveyard:
+    """Dead-letters, or drops with a log, the messages of one subscription."""
+
+    def __init__(self, subscription: EventSubscription, clock: Clock) -> None:
+        self._subscription = subscription
+        self._clock = clock
+        self._backoff = Backoff(base_s=0.5, max_s=10.0)
+        self._transport: Transport | None = None
+        self._attached = asyncio.Event()
+
+    def attach(self, transport: Transport) -> None:
+        """Put dead letters on this connection from now on; those that wait try at once."""
+        self._transport = transport
+        self._attached.set()
+        self._attached = asyncio.Event()
+
+    async def bury(self, message: Message, death: Death) -> None:
+        """Store the message as a dead letter, however long that takes, or drop it with a log."""
+        subscription = self._subscription
+        _log(subscription, message, death)
+        if not subscription.keeps_dead_letters:
+            subscription.stats.dropped += 1
+            return
+        letter = message.replace(headers={**message.headers, **self._facts(message, death)})
+        attempt = 0
+        while True:
+            error = await self._store(letter)
+            if error is None:
+                break
+            attempt += 1
+            if subscription.state == 'active':
+                LOGGER.warning(
+                    '%s: the dead-letter store %s.dlq cannot be reached; the message waits: %s',
+                    subscription,
+                    message.exchange,
+                    error,
+                )
+                subscription.mark('dlq_unavailable', error)
+            await self._wait(self._backoff.delay(attempt))
+        subscription.stats.dead_lettered += 1
+        if subscription.state == 'dlq_unavailable':
+            subscription.mark('active')
+
+    async def _store(self, letter: Message) -> Exception | None:
+        transport = self._transport
+        assert transport is not None, 'attached before the first delivery'
+        try:
+            async with asyncio.timeout(transport.settings.publish_timeout_s):
+                await transport.dead_letter(letter)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message must not be lost
+            return error if str(error) else TimeoutError('no confirm in time')
+        return None
+
+    async def _wait(self, delay_s: float) -> None:
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._attached.wait()
+        except TimeoutError:
+            pass
+
+    def _facts(self, message: Message, death: Death) -> dict[str, str]:
+        error = f'{type(death.error).__name__}: {death.error}'
+        return {
+            headers.DEATH_REASON: death.reason,
+            headers.DEATH_ERROR: error[: headers.LONGEST_ERROR],
+            headers.DEATH_ATTEMPTS: str(death.attempts),
+            headers.DEATH_TIME: f'{self._clock.time():.3f}',
+            headers.ORIGIN: message.exchange,
+            headers.ORIGIN_ROUTING: message.routing,
+            headers.ORIGIN_GROUP: self._subscription.group or '',
+            headers.ORIGIN_MESSAGE_ID: message.message_id,
+        }
+
+
+def _log(subscription: EventSubscription, message: Message, death: Death) -> None:
+    kept = subscription.keeps_dead_letters
+    end = 'goes to the dead letters' if kept else 'is dropped'
+    level = logging.WARNING if kept else logging.ERROR
+    handled = death.reason in ('rejected', 'retries_exhausted')
+    LOGGER.log(
+        level,
+        '%s: message %s (routing %s) %s: %s after %d attempts: %s: %s',
+        subscription,
+        message.message_id,
+        message.routing,
+        end,
+        death.reason,
+        death.attempts,
+        type(death.error).__name__,
+        death.error,
+        exc_info=death.error if handled and death.reason != 'rejected' else None,
+    )

@@ -1,0 +1,195 @@
+"""The consumer of a group on one exchange: at least once, settled after the handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+
+from service_scaffold.events.consumer import Consumer, Session, Surroundings
+from service_scaffold.events.lanes import Job, Lanes
+from service_scaffold.events.pipeline import Pipeline
+from service_scaffold.events.subscription import EventSubscription
+from service_scaffold.transports.base import Delivery, Intake, IntakeSpec
+from service_scaffold.transports.patterns import Matcher
+
+SETTLE_EVERY_S = 0.05
+
+
+class GroupConsumer(Consumer):
+    """Serves all subscriptions of one group on one exchange from one queue.
+
+    With a single subscription and `concurrency=1` the worker itself calls the handler; else each
+    subscription has lanes, and a delivery is settled when all that match have finished.
+    """
+
+    def __init__(
+        self, group: str, exchange: str, exchange_type: str, surroundings: Surroundings
+    ) -> None:
+        super().__init__(surroundings)
+        self.group = group
+        self.exchange = exchange
+        self.exchange_type = exchange_type
+        self._matcher: Matcher[EventSubscription] = Matcher()
+        self._by_subscription: dict[EventSubscription, Lanes] = {}
+        self._retired: list[Lanes] = []
+        self._window = 1
+        self._inline: Pipeline | None = None
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._done: list[Job] = []
+
+    def __str__(self) -> str:
+        return f'group {self.group} on {self.exchange}'
+
+    def _added(self, subscription: EventSubscription, pipeline: Pipeline) -> None:
+        self._matcher.add(subscription.routing, subscription, subscription.exchange_type)
+        self._by_subscription[subscription] = Lanes(
+            pipeline, self._surroundings.spawn, self._finished, self._is_void
+        )
+        self._weigh()
+
+    def _removed(self, subscription: EventSubscription) -> None:
+        self._matcher.remove(subscription.routing, subscription, subscription.exchange_type)
+        lanes = self._by_subscription.pop(subscription)
+        self._hand_back(lanes.take_back())
+        self._retired = [*(old for old in self._retired if old.running), lanes]
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Choose window and way of working for the subscriptions as they are."""
+        policies = [subscription.policy for subscription in self.subscriptions]
+        self._window = max((policy.window for policy in policies), default=1)
+        single = len(policies) == 1 and policies[0].concurrency == 1
+        self._inline = next(iter(self.subscriptions.values())) if single else None
+        self._room.set()
+
+    def _spec(self) -> IntakeSpec:
+        first = any(s.policy.start == 'first' for s in self.subscriptions)
+        return IntakeSpec(
+            group=self.group,
+            exchange=self.exchange,
+            exchange_type=self.exchange_type,
+            prefetch=self._window,
+            start='first' if first else 'new',
+            keep=self.keep,
+        )
+
+    def _lanes(self) -> Iterable[Lanes]:
+        return [*self._by_subscription.values(), *self._retired]
+
+    async def _consume(self, session: Session) -> None:
+        while not self._over(session):
+            room = self._window - self._in_flight
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+            elif self._inline is not None:
+                await self._run(await self._fetch(session, room), session, self._inline)
+            else:
+                self._dispatch(await self._fetch(session, room), session)
+
+    # A single subscription, one message at a time
+
+    async def _run(
+        self, deliveries: Sequence[Delivery], session: Session, pipeline: Pipeline
+    ) -> None:
+        intake, transport = session.intake, session.transport
+        handle = pipeline.handle
+        before = pipeline.subscription.policy.ack == 'before'
+        done: list[Delivery] = []
+        begun = 0
+        settled_at = perf_counter()
+        epoch = intake.epoch
+        try:
+            for delivery in deliveries:
+                if intake.epoch != epoch or self._stopping:
+                    if self._stopping or session is not self._session:
+                        break
+                    if not intake.alive(delivery):
+                        pipeline.stats.stale += 1
+                        begun += 1
+                        continue
+                begun += 1
+                if not self._targets(delivery):
+                    self.unmatched += 1
+                elif before:
+                    intake.settle([delivery])
+                    await handle(delivery, transport)
+                    continue
+                else:
+                    await handle(delivery, transport)
+                done.append(delivery)
+                if perf_counter() - settled_at > SETTLE_EVERY_S:
+                    intake.settle(done)
+                    done = []
+                    settled_at = perf_counter()
+        finally:
+            if done:
+                intake.settle(done)
+            if begun < len(deliveries):
+                intake.requeue(deliveries[begun:])
+
+    def _targets(self, delivery: Delivery) -> Sequence[EventSubscription]:
+        targets = self._matcher.match(delivery.routing)
+        if delivery.binding is not None:  # one copy per binding: only its own subscriptions
+            return [target for target in targets if target.binding == delivery.binding]
+        return targets
+
+    # Several at once
+
+    def _dispatch(self, deliveries: Sequence[Delivery], session: Session) -> None:
+        intake = session.intake
+        for index, delivery in enumerate(deliveries):
+            if self._over(session):
+                intake.requeue(deliveries[index:])
+                return
+            targets = self._targets(delivery)
+            if not targets:
+                self.unmatched += 1
+                intake.settle([delivery])
+                continue
+            if all(target.policy.ack == 'before' for target in targets):
+                intake.settle([delivery])
+            self._in_flight += 1
+            job = Job(delivery, intake, session.transport, len(targets))
+            for target in targets:
+                self._by_subscription[target].put(job)
+
+    def _finished(self, job: Job) -> None:
+        job.remaining -= 1
+        if job.remaining:
+            return
+        self._in_flight -= 1
+        self._room.set()
+        if not job.processed:
+            self._give_back(job.intake, [job.delivery])
+            return
+        if not self._done:
+            asyncio.get_running_loop().call_soon(self._settle_done)
+        self._done.append(job)
+
+    def _settle_done(self) -> None:
+        """Settle what has finished since the last turn of the event loop, in lists."""
+        jobs, self._done = self._done, []
+        by_intake: dict[int, tuple[Intake, list[Delivery]]] = {}
+        for job in jobs:
+            by_intake.setdefault(id(job.intake), (job.intake, []))[1].append(job.delivery)
+        for intake, deliveries in by_intake.values():
+            intake.settle(deliveries)
+
+    def _hand_back(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            job.processed = False
+            self._finished(job)
+
+    def _is_void(self, job: Job) -> bool:
+        return not self._is_current(job.intake) or not job.intake.alive(job.delivery)
+
+    def _give_back(self, intake: Intake, deliveries: Sequence[Delivery]) -> None:
+        if self._is_current(intake):
+            intake.requeue(deliveries)
+
+    async def drained(self) -> None:
+        await super().drained()
+        self._settle_done()

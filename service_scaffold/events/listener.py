@@ -1,0 +1,323 @@
+"""The listener: subscriptions that hold, whatever the broker does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from service_scaffold import errors, features, options, scheduler, transports
+from service_scaffold.events import middlewares
+from service_scaffold.events.connection import Connection
+from service_scaffold.events.consumer import Consumer, Surroundings
+from service_scaffold.events.group import GroupConsumer
+from service_scaffold.events.live import LiveConsumer
+from service_scaffold.events.policies import Policy
+from service_scaffold.events.settings import transport_settings
+from service_scaffold.events.subscription import EventSubscription, OnMessage
+from service_scaffold.transports.base import Transport
+
+LOGGER = logging.getLogger(__name__)
+
+
+class EventListener(features.ServiceFeature):
+    """Subscribes to exchanges, and restores its subscriptions whenever the broker comes back.
+
+    It never raises for the broker's sake: without one it keeps trying, says so once in the log,
+    and in its health.
+
+    Args:
+        app: The application.
+        url: Another event bus than `--eventbus-url`.
+    """
+
+    def __init__(self, app: web.Application, url: str | None = None) -> None:
+        super().__init__(app)
+        self._url = url
+        self._settings = transport_settings(app, 'listener', url)
+        self._required: str = options.get_config(app)['eventbus_required']
+        self._consumers: dict[tuple[str, str] | None, Consumer] = {}
+        self._subscriptions: dict[EventSubscription, Consumer] = {}
+        self._changed = asyncio.Event()
+        self._running = False
+        self._stopping = False
+        self._surroundings = Surroundings(
+            spawn=self._spawn,
+            clock=features.get_clock(app),
+            middlewares=lambda: middlewares.of(app).consume,
+        )
+        self._connection = self._new_connection()
+        middlewares.of(app).on_change.append(self._compile)
+
+    def _new_connection(self) -> Connection:
+        return Connection(
+            f'{self._settings.name} listener',
+            lambda: transports.open_transport(self._settings),
+            self._spawn,
+            self._surroundings.clock,
+            self._use,
+        )
+
+    def __repr__(self) -> str:
+        return f'<EventListener {self._settings.address} {len(self._subscriptions)} subscriptions>'
+
+    @property
+    def running(self) -> bool:
+        """Whether it has started and not stopped."""
+        return self._running
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the broker now."""
+        return self._connection.up
+
+    @property
+    def reconnects(self) -> int:
+        """How often a lost connection was restored."""
+        return self._connection.reconnects
+
+    @property
+    def subscriptions(self) -> tuple[EventSubscription, ...]:
+        """The subscriptions that have not been closed, in order."""
+        return tuple(self._subscriptions)
+
+    @property
+    def unmatched(self) -> int:
+        """How many deliveries matched no subscription."""
+        return sum(consumer.unmatched for consumer in self._consumers.values())
+
+    # Subscribing
+
+    def subscribe(
+        self,
+        exchange_name: str,
+        routing: str,
+        exchange_type: str = 'topic',
+        on_message: OnMessage | None = None,
+        *,
+        group: str | None = None,
+        reply: bool = False,
+        policy: Policy | None = None,
+    ) -> EventSubscription:
+        """Have `on_message(subscription, key, message)` called for each matching event.
+
+        May be called at any time: before the start, while the broker is away, while connected.
+
+        Args:
+            exchange_name: The exchange (Kafka: topic); declared if it is missing.
+            routing: Pattern: words by dots, `*` is one word, `#` zero or more.
+            exchange_type: `topic`; `direct` takes `routing` literally, `fanout` ignores it.
+            on_message: The handler; the annotation of its third parameter is the type that the
+                body is decoded into. None logs that a message came.
+            group: None is a live view: every instance sees every message, at most once. With a
+                name, all instances of the group share the messages, at least once.
+            reply: Answer requests with what the handler returns or raises.
+            policy: Concurrency, retries, dead letters.
+
+        Raises:
+            ValueError: A name, a pattern or the policy is not allowed; or the same group has
+                the exchange under another type.
+            TypeError: The handler does not take three arguments, or declares a type that
+                cannot be decoded into.
+        """
+        subscription = EventSubscription(
+            exchange_name,
+            routing,
+            exchange_type,
+            on_message,
+            group=group,
+            reply=reply,
+            policy=policy,
+        )
+        return self._add(subscription)
+
+    def add_subscriptions(
+        self, subscriptions: Iterable[EventSubscription]
+    ) -> list[EventSubscription]:
+        """Take the subscriptions of a `SubscriptionTable`."""
+        return [self._add(subscription) for subscription in subscriptions]
+
+    def _add(self, subscription: EventSubscription) -> EventSubscription:
+        if self._stopping:
+            raise RuntimeError(f'{self!r} has stopped; no subscription can be added')
+        self._give_to_consumer(subscription)
+        subscription.on_unsubscribe = lambda: self._remove(subscription)
+        self._changed.set()
+        if self._running:
+            self._connection.demand()
+        return subscription
+
+    def _give_to_consumer(self, subscription: EventSubscription) -> None:
+        consumer = self._consumer_of(subscription)
+        consumer.add(subscription)
+        self._subscriptions[subscription] = consumer
+
+    def _consumer_of(self, subscription: EventSubscription) -> Consumer:
+        key = (
+            None if subscription.group is None else (subscription.group, subscription.exchange_name)
+        )
+        consumer = self._consumers.get(key)
+        if consumer is None:
+            consumer = self._new_consumer(subscription)
+            self._consumers[key] = consumer
+        elif (
+            isinstance(consumer, GroupConsumer)
+            and consumer.exchange_type != subscription.exchange_type
+        ):
+            raise ValueError(
+                f'{consumer} already takes it as a {consumer.exchange_type} exchange, not'
+                f' {subscription.exchange_type}'
+            )
+        return consumer
+
+    def _new_consumer(self, subscription: EventSubscription) -> Consumer:
+        if subscription.group is None:
+            return LiveConsumer(self._surroundings)
+        return GroupConsumer(
+            subscription.group,
+            subscription.exchange_name,
+            subscription.exchange_type,
+            self._surroundings,
+        )
+
+    def _remove(self, subscription: EventSubscription) -> None:
+        consumer = self._subscriptions.pop(subscription, None)
+        if consumer is not None:
+            consumer.remove(subscription)
+
+    def _compile(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.compile()
+
+    # Life
+
+    async def startup(self, app: web.Application) -> None:
+        """Begin connecting, if there is anything to subscribe to; does not wait for the broker.
+
+        Raises:
+            BrokerUnreachable: With `--eventbus-required start`: no bus within
+                `--connect-timeout-s`.
+        """
+        if self._stopping:  # started again after a stop
+            self._stopping = False
+            self._connection = self._new_connection()
+            for subscription in self._subscriptions:
+                self._give_to_consumer(subscription)
+        self._running = True
+        if self._required == 'start':
+            await self._require_bus()
+        elif self._subscriptions:
+            self._connection.demand()
+
+    async def _require_bus(self) -> None:
+        error: Exception | None = None
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                while True:
+                    try:
+                        await self._connection.obtain()
+                    except errors.TransportError as failure:
+                        error = failure
+                        await asyncio.sleep(0.1)
+                    else:
+                        return
+        except TimeoutError:
+            raise errors.BrokerUnreachable(
+                f'--eventbus-required start: no event bus at {self._settings.address} within'
+                f' {self._settings.connect_timeout_s:g} s: {error or "no answer"}'
+            ) from error
+
+    async def drain(self, app: web.Application) -> None:
+        """Take nothing more in, hand back what has not begun, and let running handlers finish.
+
+        Cancelled when the time is over: then handlers are cancelled, and what they had is not
+        settled.
+        """
+        self._stopping = True
+        consumers = list(self._consumers.values())
+        await asyncio.gather(*(consumer.stop() for consumer in consumers))
+        try:
+            await asyncio.gather(*(consumer.drained() for consumer in consumers))
+        except asyncio.CancelledError:
+            for consumer in consumers:
+                consumer.cancel()
+            raise
+
+    async def shutdown(self, app: web.Application) -> None:
+        """End the connection. What was not drained is cancelled, and not settled."""
+        self._stopping = True
+        for consumer in self._consumers.values():
+            consumer.cancel()
+        await self._connection.stop()
+        self._consumers.clear()
+        self._running = False
+
+    async def _use(self, transport: Transport) -> None:
+        """Serve every consumer over one connection, those that come later included."""
+        serving: dict[Consumer, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                for consumer in self._consumers.values():
+                    if consumer.subscriptions and consumer not in serving:
+                        serving[consumer] = self._serve(consumer, transport, serving)
+                await self._forget_unused(serving)
+                await self._changed.wait()
+        finally:
+            for task in serving.values():
+                task.cancel()
+            if serving:
+                await asyncio.wait(serving.values())
+
+    def _serve(
+        self, consumer: Consumer, transport: Transport, serving: dict[Consumer, asyncio.Task[None]]
+    ) -> asyncio.Task[None]:
+        def ended(task: asyncio.Task[None]) -> None:
+            if not consumer.gave_up:
+                serving.pop(consumer, None)
+                self._changed.set()
+
+        task = self._spawn(consumer.serve(transport), f'{consumer} session')
+        task.add_done_callback(ended)
+        return task
+
+    async def _forget_unused(self, serving: dict[Consumer, asyncio.Task[None]]) -> None:
+        """Drop consumers that nobody subscribes through any more and that have closed."""
+        for key, consumer in list(self._consumers.items()):
+            if not consumer.subscriptions and consumer not in serving:
+                del self._consumers[key]
+                await consumer.stop()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        return scheduler.get_scheduler(self.app).spawn(coroutine, name=name)
+
+    # Health
+
+    def health(self) -> features.Health:
+        """Report the connection and the subscriptions."""
+        if not self._subscriptions and not (self._required == 'start' and self._running):
+            return features.Health(ok=True, detail=self._detail({}))
+        bad = {
+            str(subscription): f'{subscription.state}: {subscription.last_error or "no broker"}'
+            for subscription in self._subscriptions
+            if not subscription.active
+        }
+        waiting = any(subscription.state == 'waiting' for subscription in self._subscriptions)
+        ready = self._required == 'no' or (self.connected and not waiting)
+        return features.Health(ok=self.connected and not bad, ready=ready, detail=self._detail(bad))
+
+    def _detail(self, bad: dict[str, str]) -> dict[str, object]:
+        detail: dict[str, object] = {
+            'eventbus': str(self._settings.address),
+            'connected': self.connected,
+            'subscriptions': len(self._subscriptions),
+            'active': len(self._subscriptions) - len(bad),
+        }
+        if bad:
+            detail['not_active'] = dict(list(bad.items())[:20])
+        if not self.connected and self._connection.error is not None:
+            detail['error'] = str(self._connection.error)
+        return detail

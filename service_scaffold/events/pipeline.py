@@ -1,0 +1,288 @@
+"""What happens to one delivery, from the transport's hands until it may be settled.
+
+Without middlewares and time limit a delivery costs one decode and one awaited call; the envelope
+is built only for those who ask. With them the order is: middlewares, dead letter, decode (once),
+retry, time limit of one attempt, handler. Whatever the end, `handle` returns when the delivery may
+be settled, and is cancelled when it must not be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+
+from service_scaffold import codecs
+from service_scaffold.clock import Clock
+from service_scaffold.errors import CodecError, DecodeError, InvalidBody, Reject, RetryLater
+from service_scaffold.events import headers
+from service_scaffold.events.current import CURRENT, ENVELOPE
+from service_scaffold.events.graveyard import Death, Graveyard
+from service_scaffold.events.signature import message_type
+from service_scaffold.events.subscription import EventSubscription
+from service_scaffold.message import Handler, Message, Middleware, compose
+from service_scaffold.transports.base import Delivery, Transport
+
+LOGGER = logging.getLogger(__name__)
+
+_BURIED: ContextVar[list[Exception] | None] = ContextVar('buried', default=None)
+
+
+class Pipeline:
+    """Handles the deliveries of one subscription.
+
+    Args:
+        subscription: Whose handler and policy count.
+        middlewares: Gives the middlewares, first one outermost, whenever it is compiled.
+        clock: What pauses and deadlines are measured with.
+    """
+
+    def __init__(
+        self,
+        subscription: EventSubscription,
+        middlewares: Callable[[], Sequence[Middleware]],
+        clock: Clock,
+    ) -> None:
+        self.subscription = subscription
+        self.stats = subscription.stats
+        self._middlewares = middlewares
+        self._clock = clock
+        self._graveyard = Graveyard(subscription, clock)
+        self._transport: Transport | None = None
+        self.compile()
+
+    def compile(self) -> None:
+        """Take over the subscription's handler and the middlewares as they are now.
+
+        Raises:
+            TypeError: The handler does not take `(subscription, key, message)`, or the type that
+                it declares cannot be decoded into.
+        """
+        self._call = self.subscription.on_message
+        self._decoder = codecs.Decoder(message_type(self._call))
+        self._decode_json = self._decoder.json
+        middlewares = self._middlewares()
+        self._chain: Handler = compose(middlewares, self._process)
+        self._plain = not middlewares and self.subscription.policy.timeout_s is None
+
+    def attach(self, transport: Transport) -> None:
+        """Use this connection for dead letters and answers from now on."""
+        self._transport = transport
+        self._graveyard.attach(transport)
+
+    async def handle(self, delivery: Delivery, transport: Transport) -> None:
+        """Handle one delivery to its end; return when it may be settled.
+
+        Raises:
+            CancelledError: We are shutting down: it is not processed.
+        """
+        CURRENT.set(delivery)
+        ENVELOPE.set(transport.envelope)
+        stats = self.stats
+        stats.in_flight += 1
+        started = perf_counter()
+        try:
+            if self._plain and not delivery.special:
+                await self._direct(delivery, transport)
+            else:
+                await self._in_full(transport.envelope(delivery))
+            stats.consumed += 1
+        finally:
+            stats.in_flight -= 1
+            stats.durations.add(perf_counter() - started)
+
+    async def _direct(self, delivery: Delivery, transport: Transport) -> None:
+        content_type = delivery.content_type
+        try:
+            if content_type is None or content_type == 'application/json':
+                value = self._decode_json(delivery.body)
+            else:
+                value = self._decoder.decode(delivery.body, content_type)
+        except Exception as error:  # noqa: BLE001 - buried with its reason
+            await self._bury_undecodable(transport.envelope(delivery), error)
+            return
+        try:
+            await self._call(self.subscription, delivery.routing, value)
+        except Exception as error:  # noqa: BLE001 - retried, then buried
+            await self._after_failure(transport.envelope(delivery), value, error)
+        except asyncio.CancelledError as error:
+            _raise_if_ours(error)
+            await self._after_failure(transport.envelope(delivery), value, _as_failure(error))
+
+    async def _after_failure(self, message: Message, value: object, error: Exception) -> None:
+        try:
+            await self._retry(message, value, error)
+        except Death as death:
+            await self._graveyard.bury(message, death)
+
+    async def _in_full(self, message: Message) -> None:
+        group = message.headers.get(headers.REPLAY_GROUP)
+        if group is not None and group != self.subscription.group:
+            self.stats.skipped += 1
+            return
+        buried: list[Exception] = []
+        _BURIED.set(buried)
+        CURRENT.set(message)
+        try:
+            if _expired(message, self._clock.time()):
+                raise Death('expired', TimeoutError('its deadline has passed'), 0)
+            answer = await self._chain(message)
+        except Exception as error:  # noqa: BLE001 - a middleware failed: nothing may be lost
+            await self._after_chain(message, error, buried)
+        else:
+            await self._answer(message, answer)
+
+    async def _after_chain(
+        self, message: Message, error: Exception, buried: list[Exception]
+    ) -> None:
+        if error not in buried:
+            death = error if isinstance(error, Death) else _of_middleware(error)
+            await self._graveyard.bury(message, death)
+            error = death.error
+        await self._answer_error(message, error)
+
+    async def _process(self, message: Message) -> object:
+        """Decode and try; what cannot be handled is buried here, then raised to the middlewares."""
+        try:
+            return await self._attempts(message)
+        except Death as death:
+            await self._graveyard.bury(message, death)
+            buried = _BURIED.get()
+            if buried is not None:
+                buried.append(death.error)
+            raise death.error from None
+
+    async def _attempts(self, message: Message) -> object:
+        try:
+            value = self._decoder.decode(message.body, message.content_type)
+        except DecodeError as error:
+            raise Death(*_undecodable(error)) from error
+        except Exception as error:
+            raise Death('undecodable', error, 0) from error
+        try:
+            return await self._attempt(message, value)
+        except Exception as error:  # noqa: BLE001 - retried, then buried
+            return await self._retry(message, value, error)
+
+    async def _attempt(self, message: Message, value: object) -> object:
+        timeout_s = self.subscription.policy.timeout_s
+        try:
+            if timeout_s is None:
+                return await self._call(self.subscription, message.routing, value)
+            async with asyncio.timeout(timeout_s):
+                return await self._call(self.subscription, message.routing, value)
+        except asyncio.CancelledError as error:
+            _raise_if_ours(error)
+            raise _as_failure(error) from error
+
+    async def _retry(self, message: Message, value: object, error: Exception) -> object:
+        """Try again after a first failure, until it works or is given up."""
+        attempt = message.attempt
+        while True:
+            self.stats.failed += 1
+            delay_s = self._pause_s(message, error, attempt)
+            LOGGER.debug('%s: attempt %d failed, next in %.2f s', message, attempt, delay_s)
+            await self._clock.sleep(delay_s)
+            attempt += 1
+            self.stats.retried += 1
+            message = message.replace(attempt=attempt)
+            CURRENT.set(message)
+            try:
+                return await self._attempt(message, value)
+            except Exception as again:  # noqa: BLE001 - judged at the top of the loop
+                error = again
+
+    def _pause_s(self, message: Message, error: Exception, attempt: int) -> float:
+        """Return how long to wait before the next attempt; raise Death if there is none."""
+        retry = self.subscription.policy.retry
+        if isinstance(error, Reject):
+            raise Death('rejected', error, attempt)
+        if attempt >= retry.attempts:
+            raise Death('retries_exhausted', error, attempt)
+        if isinstance(error, RetryLater) and error.after_s is not None:
+            delay_s = error.after_s
+        else:
+            delay_s = retry.delay_s(attempt)
+        if _expired(message, self._clock.time() + delay_s):
+            raise Death('expired', error, attempt)
+        return delay_s
+
+    async def _bury_undecodable(self, message: Message, error: Exception) -> None:
+        failure = error if isinstance(error, DecodeError) else self._decoder.failure(error)
+        await self._graveyard.bury(message, Death(*_undecodable(failure)))
+
+    async def _answer(self, request: Message, value: object) -> None:
+        if not self.subscription.reply or request.reply_to is None:
+            return
+        try:
+            body, content_type = codecs.encode(value)
+        except CodecError as error:
+            LOGGER.exception('%s: the answer to a request cannot be encoded', self.subscription)
+            await self._answer_error(request, error)
+            return
+        await self._send_answer(request, body, content_type, {})
+
+    async def _answer_error(self, request: Message, error: Exception) -> None:
+        if self.subscription.reply and request.reply_to is not None:
+            await self._send_answer(request, b'null', codecs.JSON, headers.of_error(error))
+
+    async def _send_answer(
+        self, request: Message, body: bytes, content_type: str, facts: dict[str, str]
+    ) -> None:
+        answer = Message(
+            request.exchange,
+            request.routing,
+            body,
+            headers=facts,
+            content_type=content_type,
+            correlation_id=request.correlation_id,
+            timestamp=self._clock.time(),
+        )
+        transport = self._transport
+        assert transport is not None, 'attached before the first delivery'
+        try:
+            async with asyncio.timeout(transport.settings.publish_timeout_s):
+                await transport.reply(request, answer)
+        except (ConnectionError, TimeoutError) as error:
+            LOGGER.warning(
+                '%s: the answer to request %s was not sent: %s',
+                self.subscription,
+                request.message_id,
+                error or type(error).__name__,
+            )
+
+
+def _undecodable(error: DecodeError) -> tuple[Any, Exception, int]:
+    return ('invalid' if isinstance(error, InvalidBody) else 'undecodable', error, 0)
+
+
+def _of_middleware(error: Exception) -> Death:
+    if isinstance(error, DecodeError):
+        return Death(*_undecodable(error))
+    return Death('rejected' if isinstance(error, Reject) else 'retries_exhausted', error, 1)
+
+
+def _expired(message: Message, now: float) -> bool:
+    deadline = message.headers.get(headers.DEADLINE)
+    if deadline is None:
+        return False
+    try:
+        return now > float(deadline)
+    except ValueError:  # not ours
+        return False
+
+
+def _raise_if_ours(error: asyncio.CancelledError) -> None:
+    """Let a cancellation of this task through; any other is the handler's own failure."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise error
+
+
+def _as_failure(error: asyncio.CancelledError) -> Exception:
+    failure = RuntimeError('something that the handler awaited was cancelled')
+    failure.__cause__ = error
+    return failure

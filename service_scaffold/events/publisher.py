@@ -1,0 +1,395 @@
+"""The publisher: returns when the broker has confirmed, or raises in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from service_scaffold import codecs, errors, features, options, scheduler, transports
+from service_scaffold.events import headers as names
+from service_scaffold.events import middlewares
+from service_scaffold.events.connection import Connection
+from service_scaffold.events.requests import Requests, value_of
+from service_scaffold.events.settings import transport_settings
+from service_scaffold.events.stats import PublishStats
+from service_scaffold.message import Message, compose
+from service_scaffold.transports import patterns
+from service_scaffold.transports.base import Progress, Transport
+
+LOGGER = logging.getLogger(__name__)
+
+_NO_DEFAULT: Any = object()
+
+
+class EventPublisher(features.ServiceFeature):
+    """Publishes events over one connection, made at the first use.
+
+    Nothing is queued: each call ends with the broker's confirm, or raises within its time limit.
+    The next call tries again; a connection that died since the last one is no error.
+
+    Args:
+        app: The application.
+        url: Another event bus than `--eventbus-url`.
+
+    Attributes:
+        stats: What was published, and what was not.
+    """
+
+    def __init__(self, app: web.Application, url: str | None = None) -> None:
+        super().__init__(app)
+        self.stats = PublishStats()
+        self._settings = transport_settings(app, 'publisher', url)
+        self._required: str = options.get_config(app)['eventbus_required']
+        self._clock = features.get_clock(app)
+        self._requests = Requests(self.stats)
+        self._running = False
+        self._connection = self._new_connection()
+        self._middlewares = middlewares.of(app)
+
+    def _new_connection(self) -> Connection:
+        return Connection(
+            f'{self._settings.name} publisher',
+            lambda: transports.open_transport(self._settings),
+            self._spawn,
+            self._clock,
+        )
+
+    def __repr__(self) -> str:
+        return f'<EventPublisher {self._settings.address}>'
+
+    @property
+    def running(self) -> bool:
+        """Whether it has started and not stopped."""
+        return self._running
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the broker now."""
+        return self._connection.up
+
+    @property
+    def reconnects(self) -> int:
+        """How often a lost connection was restored."""
+        return self._connection.reconnects
+
+    async def startup(self, app: web.Application) -> None:
+        """Be ready to publish; takes no socket."""
+        self._connection = self._new_connection()
+        self._running = True
+
+    async def shutdown(self, app: web.Application) -> None:
+        """End the connection; what waits for a confirm or an answer raises."""
+        self._running = False
+        self._requests.close()
+        await self._connection.stop()
+
+    # Publishing
+
+    async def publish(
+        self,
+        exchange: str,
+        routing: str,
+        message: object,
+        exchange_type: str = 'topic',
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Publish one event; return when the broker has confirmed it.
+
+        Args:
+            exchange: Exchange (Kafka: topic), declared if it is missing.
+            routing: Routing key: words joined by dots.
+            message: The payload. `bytes` go out as they are, everything else as JSON, unless
+                `content_type` says otherwise.
+            exchange_type: `topic`, `direct` or `fanout`.
+            key: Ordering key; the default is the routing key.
+            headers: Headers with string values.
+            timeout_s: Seconds for connecting, sending and the confirm together; the default is
+                `--publish-timeout-s`.
+
+        Raises:
+            PublishError: (a ConnectionError) It is not confirmed; `phase` and `maybe_sent` tell
+                whether publishing it again could duplicate it.
+            EncodeError: The payload cannot be expressed.
+            ValueError: The exchange or the routing key is not allowed.
+        """
+        patterns.check_exchange(exchange, exchange_type)
+        envelope = self._envelope(exchange, exchange_type, routing, message, key, content_type)
+        if headers:
+            envelope.headers = _strings(headers)
+        limit_s = self._limit_s(timeout_s)
+        if not self._middlewares.publish:
+            await self._send(envelope, limit_s)
+            return
+
+        async def send(sent: Message) -> None:
+            await self._send(sent, limit_s)
+
+        await compose(self._middlewares.publish, send)(envelope)
+
+    async def publish_many(
+        self,
+        exchange: str,
+        items: Iterable[tuple[Any, ...]],
+        exchange_type: str = 'topic',
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Publish events, all on their way at once; return when all are confirmed.
+
+        Args:
+            items: `(routing, message)` or `(routing, message, key)`; order per key is kept.
+            timeout_s: Seconds that may pass without a further confirm.
+
+        Raises:
+            PublishError: `failed` lists the positions that are not confirmed.
+            EncodeError, ValueError: One of the items is wrong; nothing was published.
+        """
+        patterns.check_exchange(exchange, exchange_type)
+        envelopes = [
+            self._envelope(exchange, exchange_type, item[0], item[1], *item[2:]) for item in items
+        ]
+        if not envelopes:
+            return
+        limit_s = self._limit_s(timeout_s)
+        if self._middlewares.publish:
+            await self._publish_each(envelopes, limit_s)
+        else:
+            await self._send_all(exchange, envelopes, limit_s)
+
+    async def _publish_each(self, envelopes: Sequence[Message], limit_s: float) -> None:
+        """Take every message through the middlewares, then send what comes out in one go."""
+        ready: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            ready.append(message)
+
+        chain = compose(self._middlewares.publish, keep)
+        for envelope in envelopes:
+            await chain(envelope)
+        if ready:
+            await self._send_all(envelopes[0].exchange, ready, limit_s)
+
+    def _envelope(
+        self,
+        exchange: str,
+        exchange_type: str,
+        routing: str,
+        value: object,
+        key: str | None = None,
+        content_type: str | None = None,
+    ) -> Message:
+        patterns.check_routing(routing)
+        body, content_type = codecs.encode(value, content_type)
+        return Message(
+            exchange,
+            routing,
+            body,
+            key=key,
+            content_type=content_type,
+            timestamp=self._clock.time(),
+            exchange_type=exchange_type,
+        )
+
+    def _limit_s(self, timeout_s: float | None) -> float:
+        return self._settings.publish_timeout_s if timeout_s is None else timeout_s
+
+    async def _send(self, message: Message, limit_s: float, *, mandatory: bool = False) -> None:
+        try:
+            failures = await self._deliver([message], limit_s, mandatory=mandatory)
+        except errors.PublishError:
+            self.stats.count(message.exchange, 0, 1)
+            raise
+        if failures:
+            self.stats.count(message.exchange, 0, 1)
+            raise self._refused(message, failures[0])
+        self.stats.count(message.exchange, 1)
+
+    async def _send_all(self, exchange: str, messages: Sequence[Message], limit_s: float) -> None:
+        try:
+            failures = await self._deliver(messages, limit_s)
+        except errors.PublishError as error:
+            failed = error.failed or tuple(range(len(messages)))
+            self.stats.count(exchange, len(messages) - len(failed), len(failed))
+            raise
+        self.stats.count(exchange, len(messages) - len(failures), len(failures))
+        if failures:
+            first = min(failures)
+            refused = self._refused(messages[first], failures[first])
+            raise errors.PublishError(
+                f'{len(failures)} of {len(messages)} messages are not confirmed; the first: '
+                f'{refused}',
+                phase='confirm',
+                failed=tuple(sorted(failures)),
+            ) from failures[first]
+
+    async def _deliver(
+        self, messages: Sequence[Message], limit_s: float, *, mandatory: bool = False
+    ) -> Mapping[int, Exception]:
+        """Publish over the connection, once more if it was stale and no byte has left."""
+        progress = Progress()
+        loop = asyncio.get_running_loop()
+        transport: Transport | None = None
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                progress.on_confirm = lambda: limit.reschedule(loop.time() + limit_s)
+                for attempt in (1, 2):
+                    transport = None
+                    transport = await self._obtain()
+                    try:
+                        return await transport.publish(messages, progress, mandatory=mandatory)
+                    except errors.ConnectionLost as error:
+                        transport.lose(error)
+                        if attempt == 2 or progress.phase != 'connect':
+                            raise
+        except TimeoutError as error:
+            if transport is not None:
+                transport.lose(errors.ConnectionLost('the broker has stopped confirming'))
+            raise self._failure(messages, progress, f'no confirm within {limit_s:g} s') from error
+        except (errors.TransportError, OSError) as error:
+            raise self._failure(messages, progress, str(error)) from error
+        raise AssertionError('unreachable')
+
+    async def _obtain(self) -> Transport:
+        if not self._running:
+            raise errors.BrokerUnreachable(
+                'the publisher is not running: the application has not started, or has stopped'
+            )
+        return await self._connection.obtain()
+
+    def _failure(
+        self, messages: Sequence[Message], progress: Progress, reason: str
+    ) -> errors.PublishError:
+        first = messages[0]
+        what = f'{first.exchange}/{first.routing}'
+        if len(messages) > 1:
+            what += f' and {len(messages) - 1} more'
+        return errors.PublishError(
+            f'Cannot publish {what} to {self._settings.address} (phase {progress.phase}): {reason}',
+            phase=progress.phase,
+            failed=progress.unconfirmed(len(messages)) if len(messages) > 1 else (),
+        )
+
+    def _refused(self, message: Message, error: Exception) -> Exception:
+        if isinstance(error, errors.PublishError | errors.NoResponder):
+            return error
+        refusal = errors.PublishError(
+            f'Cannot publish {message.exchange}/{message.routing}: {error}',
+            phase='confirm',
+            maybe_sent=False,
+        )
+        refusal.__cause__ = error
+        return refusal
+
+    # Requests
+
+    async def request(
+        self,
+        exchange: str,
+        routing: str,
+        message: object,
+        *,
+        content_type: str | None = None,
+        timeout_s: float = 30.0,
+        default: Any = _NO_DEFAULT,
+    ) -> Any:
+        """Publish a request and return the answer of whoever answers first.
+
+        Only subscriptions made with `reply=True` answer. The request carries its deadline, and is
+        not begun after it.
+
+        Args:
+            timeout_s: Seconds to wait for the answer, connecting included.
+            default: Returned instead of raising for a time-out, `NoResponder` or an answer that
+                cannot be decoded.
+
+        Raises:
+            TimeoutError: No answer in time.
+            NoResponder: Nobody can answer, and the broker knows (RabbitMQ, memory).
+            RemoteError: The responder raised.
+            ConnectionError: The request was not sent, or the connection died meanwhile.
+            DecodeError: The answer cannot be decoded.
+        """
+        patterns.check_exchange(exchange)
+        envelope = self._envelope(exchange, 'topic', routing, message, None, content_type)
+        try:
+            return value_of(await self._ask(envelope, timeout_s))
+        except (TimeoutError, errors.NoResponder, errors.DecodeError):
+            if default is _NO_DEFAULT:
+                raise
+            return default
+
+    async def _ask(self, request: Message, timeout_s: float) -> Message:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._ask_unbounded(request, timeout_s)
+        except errors.PublishError:
+            raise
+        except TimeoutError:
+            raise TimeoutError(
+                f'No answer to {request.exchange}/{request.routing} within {timeout_s:g} s'
+            ) from None
+
+    async def _ask_unbounded(self, request: Message, timeout_s: float) -> Message:
+        limit_s = min(timeout_s, self._settings.publish_timeout_s)
+        deadline = self._clock.time() + timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                transport = await self._obtain()
+                request.reply_to = await self._requests.address(transport)
+        except (TimeoutError, errors.TransportError, OSError) as error:
+            reason = str(error) or f'no connection within {limit_s:g} s'
+            raise self._failure([request], Progress(), reason) from error
+        correlation_id, answer = self._requests.expect(transport)
+        request.correlation_id = correlation_id
+        request.headers = {names.DEADLINE: f'{deadline:.3f}'}
+        try:
+            await self._send_request(request, limit_s)
+            return await answer
+        finally:
+            self._requests.forget(correlation_id)
+            if not answer.done():
+                answer.cancel()
+            elif not answer.cancelled():
+                answer.exception()  # seen, even if the publish has raised before it
+
+    async def _send_request(self, request: Message, limit_s: float) -> None:
+        if not self._middlewares.publish:
+            await self._send(request, limit_s, mandatory=True)
+            return
+
+        async def send(sent: Message) -> None:
+            await self._send(sent, limit_s, mandatory=True)
+
+        await compose(self._middlewares.publish, send)(request)
+
+    # Health
+
+    def health(self) -> features.Health:
+        """Report the connection, once something has been published."""
+        used = self._connection.demanded
+        ok = self.connected or not used
+        detail: dict[str, object] = {
+            'eventbus': str(self._settings.address),
+            'connected': self.connected,
+        }
+        if not ok and self._connection.error is not None:
+            detail['error'] = str(self._connection.error)
+        return features.Health(ok=ok, ready=ok or self._required == 'no', detail=detail)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        return scheduler.get_scheduler(self.app).spawn(coroutine, name=name)
+
+
+def _strings(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ValueError(f'Header {name!r} must be a string, got {type(value).__name__}')
+    return dict(headers)
