@@ -64,7 +64,6 @@ def init_logging(config: Mapping[str, object]) -> None:
     root.setLevel(level)
     for name, quiet in _CHATTY.items():
         logging.getLogger(name).setLevel(logging.NOTSET if debug else quiet)
-    logging.captureWarnings(True)
 
 
 class _ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time
@@ -123,11 +122,11 @@ class _JsonFormatter(_Masking):
             line['stack'] = self.mask(record.stack_info)
         for name, value in vars(record).items():
             if name not in self._STANDARD and name not in line:
-                line[name] = self._plain(name, value)
+                line[name] = self._plain(value)
         return json.dumps(line, ensure_ascii=False)
 
-    def _plain(self, name: str, value: object) -> object:
-        if value is None or isinstance(value, (bool, int)):
+    def _plain(self, value: object) -> object:
+        if value is None or isinstance(value, (bool, int, float)):
             return value
         return self.mask(str(value))
 

@@ -13,7 +13,7 @@ from service_scaffold.options import parser as parsers
 def apply_keywords(
     parser: parsers.OptionParser, keywords: Mapping[str, object], extra: Iterable[str] = ()
 ) -> dict[str, object]:
-    """Make `keywords` the defaults of the options of the same name.
+    """Make `keywords` the defaults of the options of the same name; None means not given.
 
     Args:
         extra: Further names that the caller knows, for the hint.
@@ -33,8 +33,9 @@ def apply_keywords(
             continue
         if name not in actions:
             raise TypeError(f'unknown option {name!r}{nearest(name, [*actions, *extra])}')
-        parser.set_defaults(**{name: _checked(actions[name], value)})
-        actions[name].required = False
+        if value is not None:
+            parser.set_defaults(**{name: _checked(actions[name], value)})
+            actions[name].required = False
     return kept
 
 
@@ -45,8 +46,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _checked(action: argparse.Action, value: object) -> object:
-    if value is None or isinstance(value, bool) or action.nargs == 0:
-        return value
+    if isinstance(value, bool) or action.nargs == 0:
+        if isinstance(value, bool) and action.nargs == 0:
+            return value
+        expected = 'True or False' if action.nargs == 0 else 'a value, not True or False'
+        raise errors.ConfigError(f'option {action.dest!r}: expected {expected}')
     parts = value if isinstance(value, (list, tuple)) else None
     text = ','.join(map(str, parts)) if parts is not None else str(value)
     if callable(action.type):

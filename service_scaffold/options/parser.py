@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import sys
+import typing
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -19,6 +21,13 @@ _SWITCHES = (
     argparse._StoreConstAction,
     argparse.BooleanOptionalAction,
 )
+
+_FILE_TYPES: dict[object, tuple[type | tuple[type, ...], str]] = {
+    str: (str, 'a text; put it in quotes'),
+    list: (str, 'a list or a text'),
+    int: (int, 'a whole number, without quotes'),
+    float: ((int, float), 'a number, without quotes'),
+}
 
 
 class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it has no types
@@ -52,7 +61,7 @@ class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it h
         """As in `argparse`; `env_vars` is the environment to read, default that of the process."""
         environ = environment.prepare(os.environ if env_vars is None else env_vars)
         if args is None:
-            args = configargparse.sys.argv[1:]
+            args = sys.argv[1:]
         try:
             # Here, not by argparse, as only arguments that are known by now outrank the rest.
             self.arguments = files.expand_arguments(args)
@@ -196,9 +205,20 @@ def _text(action: argparse.Action, value: object) -> str | list[str]:
         raise ValueError('has no value')
     if isinstance(value, list) and _takes_list(action):
         return [_scalar(action, item) for item in value]
-    if isinstance(value, list) and getattr(action.type, 'comma_separated', False):
+    if isinstance(value, list) and _kind(action) is list:
         value = ','.join(str(item) for item in value)
     return _scalar(action, value)
+
+
+def _kind(action: argparse.Action) -> object:
+    """Return the type of an option's value, as far as its declaration tells it."""
+    if action.type is None or isinstance(action.type, type):
+        return action.type or str
+    try:
+        found = typing.get_type_hints(action.type).get('return')
+    except (TypeError, NameError):  # a callable without readable annotations
+        return None
+    return typing.get_origin(found) or found
 
 
 def _scalar(action: argparse.Action, value: object) -> str:
@@ -208,8 +228,9 @@ def _scalar(action: argparse.Action, value: object) -> str:
         raise ValueError(f'{value!r}: expected {expected}')
     if isinstance(value, (list, dict)) or value is None:
         raise ValueError(f'{value!r}: expected one value')
-    if action.type in (None, str) and not isinstance(value, str):
-        raise ValueError(f'{value!r}: expected a text; put it in quotes')
+    expected_types, expected = _FILE_TYPES.get(_kind(action), (object, ''))
+    if not switch and not isinstance(value, expected_types):
+        raise ValueError(f'{value!r}: expected {expected}')
     text = str(value).lower() if isinstance(value, bool) else str(value)
     _check_text(action, text)
     return text

@@ -82,7 +82,8 @@ def describe(parser: OptionParser, config: Mapping[str, object], sources: Mappin
         elif parser.is_secret(key) and value != '':
             shown = f'{key.replace("_", "-")} = "{secrets.MASK}"'
         else:
-            text = json.dumps(value, default=str, ensure_ascii=False)
+            shown_value = secrets.mask_url(value) if isinstance(value, str) else value
+            text = json.dumps(shown_value, default=str, ensure_ascii=False)
             shown = f'{key.replace("_", "-")} = {secrets.mask_text(text)}'
         lines.append(f'{shown:<50}  # {sources.get(key, "default")}')
     return '\n'.join(lines)

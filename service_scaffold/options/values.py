@@ -147,7 +147,3 @@ def _number(text: str, unit: str, *, minimum: float = -math.inf, above: float = 
         bound = f'{minimum:g} or more' if math.isfinite(minimum) else f'more than {above:g}'
         raise argparse.ArgumentTypeError(f'not a number of {unit}: {text!r}; {bound}')
     return value
-
-
-for _list in (networks, origins):
-    _list.comma_separated = True  # type: ignore[attr-defined]  # a file may hold a list, too
