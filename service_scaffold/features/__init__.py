@@ -1,9 +1,14 @@
 """Application-scoped objects with a lifecycle: start in order, stop in reverse."""
 
 from service_scaffold.features.feature import ServiceFeature, Startup
-from service_scaffold.features.lifecycle import Health, Lifecycle, State, StopFailure
-from service_scaffold.features.registry import (
+from service_scaffold.features.lifecycle import (
     LIFECYCLE,
+    Health,
+    Lifecycle,
+    State,
+    StopFailure,
+)
+from service_scaffold.features.registry import (
     add,
     get,
     get_clock,

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 _RESERVE_S = 0.5
+_RESERVED = 0.2
 _RESISTANCE_S = 0.1
 _LEAST_S = 0.05
 
@@ -30,17 +31,22 @@ class Budget:
     def __init__(self, seconds: float, hooks: int) -> None:
         self._deadline = asyncio.get_running_loop().time() + seconds
         self._hooks = hooks
-        self._reserve_s = min(_RESERVE_S, seconds / (2 * hooks)) if hooks else 0.0
+        self._reserve_s = min(_RESERVE_S, seconds * _RESERVED / hooks) if hooks else 0.0
 
     @property
     def remaining_s(self) -> float:
         """Seconds left, not negative."""
         return max(self._deadline - asyncio.get_running_loop().time(), 0.0)
 
+    @property
+    def spare_s(self) -> float:
+        """Seconds left when each hook still to come gets its reserve."""
+        return max(self.remaining_s - self._reserve_s * self._hooks, 0.0)
+
     def next_hook_s(self) -> float:
         """Return how many seconds the next hook may take."""
         self._hooks = max(self._hooks - 1, 0)
-        return max(self.remaining_s - self._reserve_s * self._hooks, _LEAST_S)
+        return max(self.spare_s, _LEAST_S)
 
 
 async def run_bounded(call: Coroutine[Any, Any, None], limit_s: float) -> None:

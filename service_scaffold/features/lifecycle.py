@@ -71,6 +71,8 @@ class Lifecycle:
     It is driven by the signals of aiohttp: `on_startup`, `on_shutdown`, `on_cleanup`. Whoever wants
     more room between the steps calls `start`, `begin_stop`, `drain`, `before_shutdown` and
     `shutdown` directly: each does its work once, and does what comes before it first.
+    aiohttp cleans nothing up when an `on_startup` handler fails after ours: whoever drives it calls
+    `shutdown` then.
 
     Attributes:
         state: `created`, `starting`, `running`, `stopping` or `stopped`.
@@ -113,6 +115,11 @@ class Lifecycle:
         """Seconds left of the budget for stopping; all of it before the stop begins."""
         return self._total_s if self._budget is None else self._budget.remaining_s
 
+    @property
+    def spare_s(self) -> float:
+        """Seconds that may be spent now beside the hooks, as for requests that still run."""
+        return self._total_s if self._budget is None else self._budget.spare_s
+
     def manage(self, feature: Managed) -> None:
         """Start and stop `feature` with the application.
 
@@ -151,6 +158,7 @@ class Lifecycle:
         if self.state not in ('created', 'stopped'):
             return
         self.state = 'starting'
+        self._share(self._app)
         self.failures.clear()
         self._stopped_hooks.clear()
         self._started.clear()
@@ -216,6 +224,15 @@ class Lifecycle:
             else:
                 LOGGER.error('%s of %s failed', hook, name, exc_info=error)
 
+    def _share(self, app: web.Application) -> None:
+        """Let handlers of sub-applications, too, look things up with their own application."""
+        for sub in app._subapps:
+            if LIFECYCLE not in sub:
+                sub[LIFECYCLE] = self
+            if options.CONFIG in self._app and options.CONFIG not in sub:
+                sub[options.CONFIG] = self._app[options.CONFIG]
+            self._share(sub)
+
     @property
     def _total_s(self) -> float:
         config = self._app.get(options.CONFIG, {})
@@ -252,3 +269,7 @@ class Lifecycle:
 
     async def _on_cleanup(self, app: web.Application) -> None:
         await self.shutdown()
+
+
+LIFECYCLE = web.AppKey('service_scaffold.lifecycle', Lifecycle)
+"""Where the lifecycle stands in an application."""

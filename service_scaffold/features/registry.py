@@ -9,11 +9,9 @@ from aiohttp import web
 
 from service_scaffold import clock as clocks
 from service_scaffold import errors
-from service_scaffold.features.lifecycle import Lifecycle
+from service_scaffold.features.lifecycle import LIFECYCLE, Lifecycle
 
 T = TypeVar('T')
-
-LIFECYCLE = web.AppKey('service_scaffold.lifecycle', Lifecycle)
 
 
 def add(
@@ -68,12 +66,14 @@ def get(
     identifier: Any = feature_type if key is None else key
     if identifier is None:
         raise errors.FeatureMismatch('No feature identifier: give feature_type or key')
-    try:
-        feature = _registry(app_or_request)[identifier]
-    except KeyError:
+    for found in _registries(app_or_request):
+        if identifier in found:
+            feature = found[identifier]
+            break
+    else:
         raise errors.UnknownFeature(
             f'No feature under {_show(identifier)}; was its setup(app) called?'
-        ) from None
+        )
     if feature_type is not None and not isinstance(feature, feature_type):
         raise errors.FeatureMismatch(
             f'The feature under {_show(identifier)} is a {type(feature).__name__},'
@@ -84,7 +84,7 @@ def get(
 
 def has(app_or_request: web.Application | web.Request, key: Hashable) -> bool:
     """Tell whether something was added under `key` (a class or a name)."""
-    return key in _registry(app_or_request)
+    return any(key in found for found in _registries(app_or_request))
 
 
 def get_lifecycle(app: web.Application) -> Lifecycle:
@@ -115,9 +115,14 @@ def _root(app_or_request: web.Application | web.Request) -> web.Application:
     return app_or_request.match_info.apps[0]
 
 
-def _registry(app_or_request: web.Application | web.Request) -> dict[Hashable, object]:
-    lifecycle = _root(app_or_request).get(LIFECYCLE)
-    return {} if lifecycle is None else lifecycle.registry
+def _registries(app_or_request: web.Application | web.Request) -> list[dict[Hashable, object]]:
+    """Return what was added to the root application, and then to those below it."""
+    apps: tuple[web.Application, ...] = (
+        (app_or_request,)
+        if isinstance(app_or_request, web.Application)
+        else app_or_request.match_info.apps
+    )
+    return [app[LIFECYCLE].registry for app in apps if LIFECYCLE in app]
 
 
 def _show(key: object) -> str:
