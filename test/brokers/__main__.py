@@ -19,6 +19,10 @@ def main(arguments: list[str]) -> int:
     if arguments == ['--prepare']:
         make_archive()
         return 0
+    if arguments == ['--missing']:
+        reasons = [reason for broker in BROKERS.values() if (reason := broker.missing())]
+        print(*reasons, sep='\n', file=sys.stderr, end='\n' if reasons else '')
+        return len(reasons)
     unknown = [name for name in arguments if name not in BROKERS]
     if unknown or not arguments:
         print(f'usage: python -m test.brokers {" | ".join(BROKERS)} ...', file=sys.stderr)

@@ -127,8 +127,9 @@ class Kafka(Broker):
         for listener in ('client', 'proxied'):
             lines |= self._security_lines(f'listener.name.{listener}.')
         lines |= self.settings
-        text = ''.join(f'{key}={value}\n' for key, value in lines.items())
-        (self.directory / 'server.properties').write_text(text)
+        text = '\n'.join(f'{key}={value}' for key, value in lines.items())
+        # A backslash escapes in a properties file.
+        (self.directory / 'server.properties').write_text(text.replace('\\', '\\\\') + '\n')
         self._format()
 
     def _base_lines(self) -> dict[str, str]:
@@ -181,7 +182,8 @@ class Kafka(Broker):
         if self.user is not None:
             login = f'{_LOGIN_MODULES[self.sasl]} required'
             if self.sasl == 'PLAIN':
-                login += f' user_{self.user}="{self.password}"'
+                secret = str(self.password).replace('\\', r'\\').replace('"', r'\"')
+                login += f' user_{self.user}="{secret}"'
             lines |= {
                 f'{prefix}sasl.enabled.mechanisms': self.sasl,
                 f'{prefix}{self.sasl.lower()}.sasl.jaas.config': f'{login};',
