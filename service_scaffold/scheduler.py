@@ -67,9 +67,7 @@ class TaskScheduler(features.ServiceFeature):
         """
         return self.spawn(coro, name=name)
 
-    def spawn(
-        self, coro: Coroutine[Any, Any, T], *, name: str | None = None
-    ) -> asyncio.Task[T]:
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Do what `create` does, from a function that is not a coroutine."""
         if self._closed:
             coro.close()
@@ -108,9 +106,13 @@ class TaskScheduler(features.ServiceFeature):
 
 
 def setup(app: web.Application) -> None:
-    """Give `app` a `TaskScheduler`, if it has none."""
+    """Give `app` a `TaskScheduler`, if it has none.
+
+    Raises:
+        RuntimeError: The application has already started, and so would not end its tasks.
+    """
     if not features.has(app, TaskScheduler):
-        features.add(app, TaskScheduler(app))
+        features.add(app, TaskScheduler(app, features.Startup.MANAGED))
 
 
 def get_scheduler(app: web.Application | web.Request) -> TaskScheduler:

@@ -189,6 +189,17 @@ async def test_what_a_sub_application_adds_is_found_in_its_requests(app: web.App
         assert await response.text() == 'own'
 
 
+async def test_a_plain_application_that_runs_can_still_look_up_and_add() -> None:
+    app = web.Application()
+
+    async with TestServer(app):
+        assert isinstance(features.get_clock(app), clock.SystemClock)
+        assert not features.has(app, str)
+        with pytest.warns(DeprecationWarning, match='Changing state'):  # by aiohttp
+            features.add(app, 'late')
+        assert features.get(app, str) == 'late'
+
+
 def test_the_clock_can_be_replaced(app: web.Application) -> None:
     manual = clock.ManualClock()
 

@@ -41,6 +41,16 @@ def test_setup_may_be_called_twice() -> None:
     assert len(features.get_lifecycle(app).features) == 1
 
 
+async def test_setup_after_the_start_is_refused() -> None:
+    """Nobody would end its tasks."""
+    app = web.Application()
+    features.get_lifecycle(app)
+
+    async with TestServer(app):
+        with pytest.raises(RuntimeError, match='TaskScheduler'):
+            scheduler.setup(app)
+
+
 async def test_without_setup_it_is_a_key_error() -> None:
     app = web.Application()
     with pytest.raises(KeyError, match='TaskScheduler'):
@@ -249,3 +259,12 @@ async def test_who_waits_for_a_cancel_can_be_cancelled_itself(app: web.Applicati
     assert waiter.cancelled()
     assert not task.done()
     release.set()
+
+
+async def test_spawn_is_create_for_callers_that_cannot_await(app: web.Application) -> None:
+    task = scheduler.get_scheduler(app).spawn(crash(), name='spawned')
+
+    await asyncio.wait({task})
+
+    assert task.get_name() == 'spawned'
+    assert isinstance(task.exception(), ValueError)

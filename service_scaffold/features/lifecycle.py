@@ -91,6 +91,8 @@ class Lifecycle:
         self._started: list[Managed] = []
         self._stopped_hooks: set[Hook] = set()
         self._budget: budget.Budget | None = None
+        if app.on_startup.frozen:
+            return  # too late to manage anything; looking up and adding still works
         app.on_startup.append(self._on_startup)
         app.on_shutdown.append(self._on_shutdown)
         app.on_cleanup.append(self._on_cleanup)

@@ -101,7 +101,8 @@ def get_lifecycle(app: web.Application) -> Lifecycle:
 
 def get_clock(app_or_request: web.Application | web.Request) -> clocks.Clock:
     """Return the clock of an application, `SystemClock` unless `set_clock` was called."""
-    return get_lifecycle(_root(app_or_request)).clock
+    lifecycle = _root(app_or_request).get(LIFECYCLE)
+    return clocks.SystemClock() if lifecycle is None else lifecycle.clock
 
 
 def set_clock(app: web.Application, clock: clocks.Clock) -> None:

@@ -9,14 +9,14 @@ MASK = '***'
 # The password may hold an unescaped `@`, `/` or `#` (a mistake, but it must not leak), so the
 # match is greedy up to the last `@`. `host:8080/…@…` is a port and a path, not a password.
 _WITH_PASSWORD = re.compile(
-    r"""(?P<scheme>[a-z][a-z0-9+.-]*://)          # kafka+ssl://
-        (?![^\s/?\#@:"'<>]*:\d{1,5}(?:[/?\#,]|$)) # not host:port/
-        [^\s/?\#@:"'<>]*:[^\s"'<>]*@              # user:password@""",
-    re.IGNORECASE | re.VERBOSE,
+    r"""://
+        (?![^\s/?\#@:"'<>]*:\d{1,5}(?:[/?\#,]|$))  # not host:port/
+        [^\s/?\#@:"'<>]*:[^\s"'<>]*@               # user:password@""",
+    re.VERBOSE,
 )
-_WITH_USER = re.compile(r"""([a-z][a-z0-9+.-]*://)[^\s/?#@:"'<>]+@""", re.IGNORECASE)
+_WITH_USER = re.compile(r"""://[^\s/?#@:"'<>]+@""")
 _IN_QUERY = re.compile(
-    r"""([?&][^=&\s]*(?:password|passwd|secret|token|api_?key)[^=&\s]*=)[^&\s"'<>]+""",
+    r"""([?&][^=&\s]{0,40}(?:password|passwd|secret|token|api_?key)[^=&\s]{0,40}=)[^&\s"'<>]+""",
     re.IGNORECASE,
 )
 _SECRET_NAME = re.compile(
@@ -28,8 +28,8 @@ def mask_text(text: str) -> str:
     """Return `text` with the credentials of every URL in it replaced by `***`."""
     if '://' not in text:
         return text
-    text = _WITH_PASSWORD.sub(rf'\g<scheme>{MASK}@', text)
-    text = _WITH_USER.sub(rf'\g<1>{MASK}@', text)
+    text = _WITH_PASSWORD.sub(f'://{MASK}@', text)
+    text = _WITH_USER.sub(f'://{MASK}@', text)
     return _IN_QUERY.sub(rf'\g<1>{MASK}', text)
 
 
