@@ -136,7 +136,9 @@ class Connection:
             if transport is not None:
                 self._discard(transport)
             raise
-        except Exception as error:  # noqa: BLE001 - reported to health, log, and whoever waits
+        except Exception as error:
+            if not isinstance(error, errors.ScaffoldError | OSError):
+                LOGGER.exception('%s: connecting failed unexpectedly', self.label)
             self._failed(_reason(error, transport))
             if transport is not None:
                 self._discard(transport)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
 
 from service_scaffold.events.consumer import Consumer, Session, Surroundings
@@ -14,6 +14,13 @@ from service_scaffold.transports.base import Delivery, Intake, IntakeSpec
 from service_scaffold.transports.patterns import Matcher
 
 SETTLE_EVERY_S = 0.05
+
+
+class _Count:
+    __slots__ = ('value',)
+
+    def __init__(self) -> None:
+        self.value = 0
 
 
 class GroupConsumer(Consumer):
@@ -94,41 +101,53 @@ class GroupConsumer(Consumer):
     async def _run(
         self, deliveries: Sequence[Delivery], session: Session, pipeline: Pipeline
     ) -> None:
-        intake, transport = session.intake, session.transport
-        handle = pipeline.handle
-        before = pipeline.subscription.policy.ack == 'before'
         done: list[Delivery] = []
-        begun = 0
-        settled_at = perf_counter()
-        epoch = intake.epoch
+        begun = _Count()
+        admitted = self._admitted(deliveries, session, pipeline, done, begun)
         try:
-            for delivery in deliveries:
-                if intake.epoch != epoch or self._stopping:
-                    if self._stopping or session is not self._session:
-                        break
-                    if not intake.alive(delivery):
-                        pipeline.stats.stale += 1
-                        begun += 1
-                        continue
-                begun += 1
-                if not self._targets(delivery):
-                    self.unmatched += 1
-                elif before:
-                    intake.settle([delivery])
-                    await handle(delivery, transport)
-                    continue
-                else:
-                    await handle(delivery, transport)
-                done.append(delivery)
-                if perf_counter() - settled_at > SETTLE_EVERY_S:
-                    intake.settle(done)
-                    done = []
-                    settled_at = perf_counter()
+            await pipeline.run(admitted, session.transport)
         finally:
             if done:
+                session.intake.settle(done)
+            if begun.value < len(deliveries):
+                session.intake.requeue(deliveries[begun.value :])
+
+    def _admitted(
+        self,
+        deliveries: Sequence[Delivery],
+        session: Session,
+        pipeline: Pipeline,
+        done: list[Delivery],
+        begun: _Count,
+    ) -> Iterator[Delivery]:
+        """Yield what is to be handled; whoever asks for the next one has finished the last."""
+        intake = session.intake
+        before = pipeline.subscription.policy.ack == 'before'
+        known = self._matcher.cache  # routing keys seen before: one look-up
+        epoch = intake.epoch
+        settled_at = perf_counter()
+        for delivery in deliveries:
+            if intake.epoch != epoch or self._stopping:
+                if self._over(session):
+                    return
+                if not intake.alive(delivery):
+                    begun.value += 1
+                    pipeline.stats.stale += 1
+                    continue
+            begun.value += 1
+            if known.get(delivery.routing) or self._targets(delivery):
+                if before:
+                    intake.settle([delivery])
+                    yield delivery
+                    continue
+                yield delivery
+            else:
+                self.unmatched += 1
+            done.append(delivery)
+            if pipeline.finished_at - settled_at > SETTLE_EVERY_S:
                 intake.settle(done)
-            if begun < len(deliveries):
-                intake.requeue(deliveries[begun:])
+                done.clear()
+                settled_at = pipeline.finished_at
 
     def _targets(self, delivery: Delivery) -> Sequence[EventSubscription]:
         targets = self._matcher.match(delivery.routing)

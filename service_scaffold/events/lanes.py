@@ -140,7 +140,7 @@ class Lanes:
             job.processed = False
             return
         try:
-            await self.pipeline.handle(job.delivery, job.transport)
+            await self.pipeline.run((job.delivery,), job.transport)
         except Exception:  # a bug of ours: the message stays unsettled, and is delivered again
             LOGGER.exception('%s: handling failed in the pipeline', self.pipeline.subscription)
             job.processed = False

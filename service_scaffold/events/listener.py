@@ -198,9 +198,12 @@ class EventListener(features.ServiceFeature):
         """Begin connecting, if there is anything to subscribe to; does not wait for the broker.
 
         Raises:
+            ConfigError: The URL's scheme is unknown, or its package is not installed.
             BrokerUnreachable: With `--eventbus-required start`: no bus within
                 `--connect-timeout-s`.
         """
+        if self._subscriptions:
+            transports.find(self._settings.address.scheme)
         if self._stopping:  # started again after a stop
             self._stopping = False
             self._connection = self._new_connection()

@@ -48,7 +48,8 @@ def use(
 
     Args:
         consume: Around each delivery to a subscription.
-        publish: Around each message that is published; `next` returns when it is confirmed.
+        publish: Around each message that is published; `next` returns when it is confirmed, or,
+            in `publish_many`, when the message has joined the batch.
 
     Raises:
         ValueError: Neither is given.

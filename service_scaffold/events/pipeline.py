@@ -2,15 +2,15 @@
 
 Without middlewares and time limit a delivery costs one decode and one awaited call; the envelope
 is built only for those who ask. With them the order is: middlewares, dead letter, decode (once),
-retry, time limit of one attempt, handler. Whatever the end, `handle` returns when the delivery may
-be settled, and is cancelled when it must not be.
+retry, time limit of one attempt, handler. Whatever the end, `run` goes on to the next delivery when
+one may be settled, and is cancelled when it must not be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
@@ -28,6 +28,8 @@ from service_scaffold.transports.base import Delivery, Transport
 
 LOGGER = logging.getLogger(__name__)
 
+QUICK_S = 0.001
+_JSON = frozenset((None, codecs.JSON))
 _BURIED: ContextVar[list[Exception] | None] = ContextVar('buried', default=None)
 
 
@@ -38,6 +40,9 @@ class Pipeline:
         subscription: Whose handler and policy count.
         middlewares: Gives the middlewares, first one outermost, whenever it is compiled.
         clock: What pauses and deadlines are measured with.
+
+    Attributes:
+        finished_at: When the last delivery was done with (`time.perf_counter`).
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Pipeline:
         self._clock = clock
         self._graveyard = Graveyard(subscription, clock)
         self._transport: Transport | None = None
+        self.finished_at = 0.0
         self.compile()
 
     def compile(self) -> None:
@@ -73,48 +79,59 @@ class Pipeline:
         self._transport = transport
         self._graveyard.attach(transport)
 
-    async def handle(self, delivery: Delivery, transport: Transport) -> None:
-        """Handle one delivery to its end; return when it may be settled.
+    async def run(self, deliveries: Iterable[Delivery], transport: Transport) -> None:
+        """Handle deliveries one after the other, each to its end.
+
+        The next one is only asked for when the one before may be settled.
 
         Raises:
-            CancelledError: We are shutting down: it is not processed.
+            CancelledError: We are shutting down: the one in work is not processed.
         """
-        CURRENT.set(delivery)
-        ENVELOPE.set(transport.envelope)
+        # The hot loop: what stands in here is paid for every message, so there is little.
         stats = self.stats
+        subscription = self.subscription
+        slow = 0
+        slow_s = 0.0
+        count = 0
         stats.in_flight += 1
-        started = perf_counter()
+        ENVELOPE.set(transport.envelope)
+        started = self.finished_at = perf_counter()
         try:
-            if self._plain and not delivery.special:
-                await self._direct(delivery, transport)
-            else:
-                await self._in_full(transport.envelope(delivery))
-            stats.consumed += 1
+            for delivery in deliveries:
+                CURRENT.set(delivery)
+                if delivery.special or not self._plain:
+                    await self._in_full(transport.envelope(delivery))
+                else:
+                    failure: BaseException | None = None
+                    try:
+                        if delivery.content_type in _JSON:
+                            value = self._decode_json(delivery.body)
+                        else:
+                            value = self._decoder.decode(delivery.body, delivery.content_type)
+                    except Exception as error:  # noqa: BLE001 - buried with its reason
+                        await self._bury_undecodable(transport.envelope(delivery), error)
+                    else:
+                        try:
+                            await self._call(subscription, delivery.routing, value)
+                        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                            failure = error
+                        if failure is not None:
+                            await self._after_failure(transport.envelope(delivery), value, failure)
+                count += 1
+                now = perf_counter()
+                if now - self.finished_at > QUICK_S:
+                    slow += 1
+                    slow_s += now - self.finished_at
+                    stats.durations.add(now - self.finished_at)
+                self.finished_at = now
         finally:
             stats.in_flight -= 1
-            stats.durations.add(perf_counter() - started)
+            stats.consumed += count
+            stats.durations.add_quick(count - slow, self.finished_at - started - slow_s)
 
-    async def _direct(self, delivery: Delivery, transport: Transport) -> None:
-        content_type = delivery.content_type
+    async def _after_failure(self, message: Message, value: object, error: BaseException) -> None:
         try:
-            if content_type is None or content_type == 'application/json':
-                value = self._decode_json(delivery.body)
-            else:
-                value = self._decoder.decode(delivery.body, content_type)
-        except Exception as error:  # noqa: BLE001 - buried with its reason
-            await self._bury_undecodable(transport.envelope(delivery), error)
-            return
-        try:
-            await self._call(self.subscription, delivery.routing, value)
-        except Exception as error:  # noqa: BLE001 - retried, then buried
-            await self._after_failure(transport.envelope(delivery), value, error)
-        except asyncio.CancelledError as error:
-            _raise_if_ours(error)
-            await self._after_failure(transport.envelope(delivery), value, _as_failure(error))
-
-    async def _after_failure(self, message: Message, value: object, error: Exception) -> None:
-        try:
-            await self._retry(message, value, error)
+            await self._retry(message, value, _failure_of(error))
         except Death as death:
             await self._graveyard.bury(message, death)
 
@@ -165,7 +182,8 @@ class Pipeline:
         try:
             return await self._attempt(message, value)
         except Exception as error:  # noqa: BLE001 - retried, then buried
-            return await self._retry(message, value, error)
+            failure = error
+        return await self._retry(message, value, failure)
 
     async def _attempt(self, message: Message, value: object) -> object:
         timeout_s = self.subscription.policy.timeout_s
@@ -175,8 +193,7 @@ class Pipeline:
             async with asyncio.timeout(timeout_s):
                 return await self._call(self.subscription, message.routing, value)
         except asyncio.CancelledError as error:
-            _raise_if_ours(error)
-            raise _as_failure(error) from error
+            raise _failure_of(error) from error
 
     async def _retry(self, message: Message, value: object, error: Exception) -> object:
         """Try again after a first failure, until it works or is given up."""
@@ -275,14 +292,13 @@ def _expired(message: Message, now: float) -> bool:
         return False
 
 
-def _raise_if_ours(error: asyncio.CancelledError) -> None:
-    """Let a cancellation of this task through; any other is the handler's own failure."""
+def _failure_of(error: BaseException) -> Exception:
+    """Return what a handler failed with; a cancellation of this task is raised on."""
+    if isinstance(error, Exception):
+        return error
     task = asyncio.current_task()
     if task is None or task.cancelling():
         raise error
-
-
-def _as_failure(error: asyncio.CancelledError) -> Exception:
     failure = RuntimeError('something that the handler awaited was cancelled')
     failure.__cause__ = error
     return failure

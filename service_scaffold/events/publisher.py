@@ -14,9 +14,10 @@ from service_scaffold.events import headers as names
 from service_scaffold.events import middlewares
 from service_scaffold.events.connection import Connection
 from service_scaffold.events.requests import Requests, value_of
+from service_scaffold.events.sender import Sender
 from service_scaffold.events.settings import transport_settings
 from service_scaffold.events.stats import PublishStats
-from service_scaffold.message import Message, compose
+from service_scaffold.message import Handler, Message, compose
 from service_scaffold.transports import patterns
 from service_scaffold.transports.base import Progress, Transport
 
@@ -47,16 +48,18 @@ class EventPublisher(features.ServiceFeature):
         self._clock = features.get_clock(app)
         self._requests = Requests(self.stats)
         self._running = False
-        self._connection = self._new_connection()
+        self._connect()
         self._middlewares = middlewares.of(app)
 
-    def _new_connection(self) -> Connection:
-        return Connection(
+    def _connect(self) -> None:
+        """Make a connection that connects at its first use."""
+        self._connection = Connection(
             f'{self._settings.name} publisher',
             lambda: transports.open_transport(self._settings),
             self._spawn,
             self._clock,
         )
+        self._sender = Sender(self._settings.address, self._connection, self.stats)
 
     def __repr__(self) -> str:
         return f'<EventPublisher {self._settings.address}>'
@@ -78,7 +81,7 @@ class EventPublisher(features.ServiceFeature):
 
     async def startup(self, app: web.Application) -> None:
         """Be ready to publish; takes no socket."""
-        self._connection = self._new_connection()
+        self._connect()
         self._running = True
 
     async def shutdown(self, app: web.Application) -> None:
@@ -120,19 +123,18 @@ class EventPublisher(features.ServiceFeature):
             EncodeError: The payload cannot be expressed.
             ValueError: The exchange or the routing key is not allowed.
         """
+        self._check_running()
         patterns.check_exchange(exchange, exchange_type)
         envelope = self._envelope(exchange, exchange_type, routing, message, key, content_type)
         if headers:
             envelope.headers = _strings(headers)
         limit_s = self._limit_s(timeout_s)
-        if not self._middlewares.publish:
-            await self._send(envelope, limit_s)
-            return
+        await self._chained(envelope, lambda sent: self._sender.send(sent, limit_s))
 
-        async def send(sent: Message) -> None:
-            await self._send(sent, limit_s)
-
-        await compose(self._middlewares.publish, send)(envelope)
+    async def _chained(self, message: Message, send: Handler) -> None:
+        if self._middlewares.publish:
+            send = compose(self._middlewares.publish, send)
+        await send(message)
 
     async def publish_many(
         self,
@@ -152,6 +154,7 @@ class EventPublisher(features.ServiceFeature):
             PublishError: `failed` lists the positions that are not confirmed.
             EncodeError, ValueError: One of the items is wrong; nothing was published.
         """
+        self._check_running()
         patterns.check_exchange(exchange, exchange_type)
         envelopes = [
             self._envelope(exchange, exchange_type, item[0], item[1], *item[2:]) for item in items
@@ -162,7 +165,7 @@ class EventPublisher(features.ServiceFeature):
         if self._middlewares.publish:
             await self._publish_each(envelopes, limit_s)
         else:
-            await self._send_all(exchange, envelopes, limit_s)
+            await self._sender.send_all(exchange, envelopes, limit_s)
 
     async def _publish_each(self, envelopes: Sequence[Message], limit_s: float) -> None:
         """Take every message through the middlewares, then send what comes out in one go."""
@@ -175,7 +178,7 @@ class EventPublisher(features.ServiceFeature):
         for envelope in envelopes:
             await chain(envelope)
         if ready:
-            await self._send_all(envelopes[0].exchange, ready, limit_s)
+            await self._sender.send_all(envelopes[0].exchange, ready, limit_s)
 
     def _envelope(
         self,
@@ -198,95 +201,14 @@ class EventPublisher(features.ServiceFeature):
             exchange_type=exchange_type,
         )
 
+    def _check_running(self) -> None:
+        if not self._running:
+            raise errors.PublishError(
+                'The publisher is not running: the application has not started, or has stopped'
+            )
+
     def _limit_s(self, timeout_s: float | None) -> float:
         return self._settings.publish_timeout_s if timeout_s is None else timeout_s
-
-    async def _send(self, message: Message, limit_s: float, *, mandatory: bool = False) -> None:
-        try:
-            failures = await self._deliver([message], limit_s, mandatory=mandatory)
-        except errors.PublishError:
-            self.stats.count(message.exchange, 0, 1)
-            raise
-        if failures:
-            self.stats.count(message.exchange, 0, 1)
-            raise self._refused(message, failures[0])
-        self.stats.count(message.exchange, 1)
-
-    async def _send_all(self, exchange: str, messages: Sequence[Message], limit_s: float) -> None:
-        try:
-            failures = await self._deliver(messages, limit_s)
-        except errors.PublishError as error:
-            failed = error.failed or tuple(range(len(messages)))
-            self.stats.count(exchange, len(messages) - len(failed), len(failed))
-            raise
-        self.stats.count(exchange, len(messages) - len(failures), len(failures))
-        if failures:
-            first = min(failures)
-            refused = self._refused(messages[first], failures[first])
-            raise errors.PublishError(
-                f'{len(failures)} of {len(messages)} messages are not confirmed; the first: '
-                f'{refused}',
-                phase='confirm',
-                failed=tuple(sorted(failures)),
-            ) from failures[first]
-
-    async def _deliver(
-        self, messages: Sequence[Message], limit_s: float, *, mandatory: bool = False
-    ) -> Mapping[int, Exception]:
-        """Publish over the connection, once more if it was stale and no byte has left."""
-        progress = Progress()
-        loop = asyncio.get_running_loop()
-        transport: Transport | None = None
-        try:
-            async with asyncio.timeout(limit_s) as limit:
-                progress.on_confirm = lambda: limit.reschedule(loop.time() + limit_s)
-                for attempt in (1, 2):
-                    transport = None
-                    transport = await self._obtain()
-                    try:
-                        return await transport.publish(messages, progress, mandatory=mandatory)
-                    except errors.ConnectionLost as error:
-                        transport.lose(error)
-                        if attempt == 2 or progress.phase != 'connect':
-                            raise
-        except TimeoutError as error:
-            if transport is not None:
-                transport.lose(errors.ConnectionLost('the broker has stopped confirming'))
-            raise self._failure(messages, progress, f'no confirm within {limit_s:g} s') from error
-        except (errors.TransportError, OSError) as error:
-            raise self._failure(messages, progress, str(error)) from error
-        raise AssertionError('unreachable')
-
-    async def _obtain(self) -> Transport:
-        if not self._running:
-            raise errors.BrokerUnreachable(
-                'the publisher is not running: the application has not started, or has stopped'
-            )
-        return await self._connection.obtain()
-
-    def _failure(
-        self, messages: Sequence[Message], progress: Progress, reason: str
-    ) -> errors.PublishError:
-        first = messages[0]
-        what = f'{first.exchange}/{first.routing}'
-        if len(messages) > 1:
-            what += f' and {len(messages) - 1} more'
-        return errors.PublishError(
-            f'Cannot publish {what} to {self._settings.address} (phase {progress.phase}): {reason}',
-            phase=progress.phase,
-            failed=progress.unconfirmed(len(messages)) if len(messages) > 1 else (),
-        )
-
-    def _refused(self, message: Message, error: Exception) -> Exception:
-        if isinstance(error, errors.PublishError | errors.NoResponder):
-            return error
-        refusal = errors.PublishError(
-            f'Cannot publish {message.exchange}/{message.routing}: {error}',
-            phase='confirm',
-            maybe_sent=False,
-        )
-        refusal.__cause__ = error
-        return refusal
 
     # Requests
 
@@ -317,6 +239,7 @@ class EventPublisher(features.ServiceFeature):
             ConnectionError: The request was not sent, or the connection died meanwhile.
             DecodeError: The answer cannot be decoded.
         """
+        self._check_running()
         patterns.check_exchange(exchange)
         envelope = self._envelope(exchange, 'topic', routing, message, None, content_type)
         try:
@@ -327,48 +250,33 @@ class EventPublisher(features.ServiceFeature):
             return default
 
     async def _ask(self, request: Message, timeout_s: float) -> Message:
+        limit_s = min(timeout_s, self._settings.publish_timeout_s)
+        request.headers = {names.DEADLINE: f'{self._clock.time() + timeout_s:.3f}'}
+        what = f'{request.exchange}/{request.routing}'
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._ask_unbounded(request, timeout_s)
+                transport = await self._prepared(request, limit_s)
+                with self._requests.expecting(transport) as (correlation_id, answer):
+                    request.correlation_id = correlation_id
+                    await self._chained(
+                        request, lambda sent: self._sender.send(sent, limit_s, mandatory=True)
+                    )
+                    return await answer
         except errors.PublishError:
             raise
         except TimeoutError:
-            raise TimeoutError(
-                f'No answer to {request.exchange}/{request.routing} within {timeout_s:g} s'
-            ) from None
+            raise TimeoutError(f'No answer to {what} within {timeout_s:g} s') from None
 
-    async def _ask_unbounded(self, request: Message, timeout_s: float) -> Message:
-        limit_s = min(timeout_s, self._settings.publish_timeout_s)
-        deadline = self._clock.time() + timeout_s
+    async def _prepared(self, request: Message, limit_s: float) -> Transport:
+        """Return the connection, ready to receive the answer to `request`."""
         try:
             async with asyncio.timeout(limit_s):
-                transport = await self._obtain()
+                transport = await self._connection.obtain()
                 request.reply_to = await self._requests.address(transport)
-        except (TimeoutError, errors.TransportError, OSError) as error:
+        except (errors.TransportError, OSError) as error:  # a TimeoutError is an OSError
             reason = str(error) or f'no connection within {limit_s:g} s'
-            raise self._failure([request], Progress(), reason) from error
-        correlation_id, answer = self._requests.expect(transport)
-        request.correlation_id = correlation_id
-        request.headers = {names.DEADLINE: f'{deadline:.3f}'}
-        try:
-            await self._send_request(request, limit_s)
-            return await answer
-        finally:
-            self._requests.forget(correlation_id)
-            if not answer.done():
-                answer.cancel()
-            elif not answer.cancelled():
-                answer.exception()  # seen, even if the publish has raised before it
-
-    async def _send_request(self, request: Message, limit_s: float) -> None:
-        if not self._middlewares.publish:
-            await self._send(request, limit_s, mandatory=True)
-            return
-
-        async def send(sent: Message) -> None:
-            await self._send(sent, limit_s, mandatory=True)
-
-        await compose(self._middlewares.publish, send)(request)
+            raise self._sender.failure([request], Progress(), reason) from error
+        return transport
 
     # Health
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from service_scaffold import codecs, errors
 from service_scaffold.events import headers
@@ -34,16 +36,18 @@ class Requests:
             transport.lost.add_done_callback(lambda lost: self._connection_lost(transport))
         return await asyncio.shield(task)
 
-    def expect(self, transport: Transport) -> tuple[str, asyncio.Future[Message]]:
-        """Return a new correlation id and the future that its answer will be put in."""
+    @contextlib.contextmanager
+    def expecting(self, transport: Transport) -> Iterator[tuple[str, asyncio.Future[Message]]]:
+        """Give a new correlation id, and the future that its answer is put in meanwhile."""
         correlation_id = new_message_id()
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = (transport, future)
-        return correlation_id, future
-
-    def forget(self, correlation_id: str) -> None:
-        """Count an answer as late from now on."""
-        self._pending.pop(correlation_id, None)
+        try:
+            yield correlation_id, future
+        finally:
+            self._pending.pop(correlation_id, None)
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # seen, even if something else was raised before it
 
     def close(self) -> None:
         """Fail what still waits: the publisher stops."""

@@ -19,10 +19,12 @@ class Durations:
     def add(self, seconds: float) -> None:
         """Count one duration."""
         self.sum_s += seconds
-        if seconds <= 0.001:  # by far the most common: no search
-            self.counts[0] += 1
-        else:
-            self.counts[bisect_left(HANDLER_BUCKETS_S, seconds)] += 1
+        self.counts[bisect_left(HANDLER_BUCKETS_S, seconds)] += 1
+
+    def add_quick(self, count: int, sum_s: float) -> None:
+        """Count durations that are all within the first bucket, by their sum."""
+        self.counts[0] += count
+        self.sum_s += sum_s
 
     @property
     def count(self) -> int:

@@ -7,7 +7,7 @@ import importlib
 from service_scaffold import errors
 from service_scaffold.transports.base import Settings, Transport
 
-__all__ = ['SCHEMES', 'open_transport', 'register']
+__all__ = ['SCHEMES', 'find', 'open_transport', 'register']
 
 SCHEMES: dict[str, str] = {
     'memory': 'service_scaffold.transports.memory:MemoryTransport',
@@ -34,7 +34,15 @@ def open_transport(settings: Settings) -> Transport:
     Raises:
         ConfigError: The scheme is unknown, or its package is not installed.
     """
-    scheme = settings.address.scheme
+    return find(settings.address.scheme)(settings)
+
+
+def find(scheme: str) -> type[Transport]:
+    """Return the transport class of a scheme, imported now if it was not before.
+
+    Raises:
+        ConfigError: The scheme is unknown, or its package is not installed.
+    """
     try:
         module, _, name = SCHEMES[scheme].partition(':')
     except KeyError:
@@ -51,4 +59,4 @@ def open_transport(settings: Settings) -> Transport:
         raise errors.ConfigError(
             f'{scheme}:// needs the package {error.name!r}: pip install service-scaffold[{extra}]'
         ) from error
-    return transport(settings)
+    return transport

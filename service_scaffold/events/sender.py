@@ -1,0 +1,111 @@
+"""Sending over the connection of the moment: confirmed, or an error in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from service_scaffold import errors
+from service_scaffold.events.connection import Connection
+from service_scaffold.events.stats import PublishStats
+from service_scaffold.message import Message
+from service_scaffold.transports.address import Address
+from service_scaffold.transports.base import Progress, Transport
+
+
+class Sender:
+    """Sends messages for a publisher, within a time limit.
+
+    Args:
+        address: Where to, for error messages.
+        connection: Gives the transport.
+        stats: Counts what was confirmed and what was not.
+    """
+
+    def __init__(self, address: Address, connection: Connection, stats: PublishStats) -> None:
+        self._address = address
+        self._connection = connection
+        self._stats = stats
+
+    async def send(self, message: Message, limit_s: float, *, mandatory: bool = False) -> None:
+        """Send one message; raises PublishError, or NoResponder for a mandatory one."""
+        try:
+            failures = await self._deliver([message], limit_s, mandatory=mandatory)
+        except errors.PublishError:
+            self._stats.count(message.exchange, 0, 1)
+            raise
+        if failures:
+            self._stats.count(message.exchange, 0, 1)
+            raise self._refused(message, failures[0])
+        self._stats.count(message.exchange, 1)
+
+    async def send_all(self, exchange: str, messages: Sequence[Message], limit_s: float) -> None:
+        """Send messages to one exchange; raises PublishError with the positions that failed."""
+        try:
+            failures = await self._deliver(messages, limit_s)
+        except errors.PublishError as error:
+            failed = error.failed or tuple(range(len(messages)))
+            self._stats.count(exchange, len(messages) - len(failed), len(failed))
+            raise
+        self._stats.count(exchange, len(messages) - len(failures), len(failures))
+        if failures:
+            first = min(failures)
+            refused = self._refused(messages[first], failures[first])
+            raise errors.PublishError(
+                f'{len(failures)} of {len(messages)} messages are not confirmed; the first: '
+                f'{refused}',
+                phase='confirm',
+                failed=tuple(sorted(failures)),
+            ) from failures[first]
+
+    async def _deliver(
+        self, messages: Sequence[Message], limit_s: float, *, mandatory: bool = False
+    ) -> Mapping[int, Exception]:
+        """Publish over the connection, once more if it was stale and no byte has left."""
+        progress = Progress()
+        loop = asyncio.get_running_loop()
+        transport: Transport | None = None
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                progress.on_confirm = lambda: limit.reschedule(loop.time() + limit_s)
+                for attempt in (1, 2):
+                    transport = None
+                    transport = await self._connection.obtain()
+                    try:
+                        return await transport.publish(messages, progress, mandatory=mandatory)
+                    except errors.ConnectionLost as error:
+                        transport.lose(error)
+                        if attempt == 2 or progress.phase != 'connect':
+                            raise
+        except TimeoutError as error:
+            if transport is not None:
+                transport.lose(errors.ConnectionLost('the broker has stopped confirming'))
+            raise self.failure(messages, progress, f'no confirm within {limit_s:g} s') from error
+        except (errors.TransportError, OSError) as error:
+            raise self.failure(messages, progress, str(error)) from error
+        raise AssertionError('unreachable')
+
+    def failure(
+        self, messages: Sequence[Message], progress: Progress, reason: str
+    ) -> errors.PublishError:
+        """Return the error for messages that are not confirmed, for that reason."""
+        first = messages[0]
+        what = f'{first.exchange}/{first.routing}'
+        if len(messages) > 1:
+            what += f' and {len(messages) - 1} more'
+        return errors.PublishError(
+            f'Cannot publish {what} to {self._address} (phase {progress.phase}): {reason}',
+            phase=progress.phase,
+            failed=progress.unconfirmed(len(messages)) if len(messages) > 1 else (),
+        )
+
+    def _refused(self, message: Message, error: Exception) -> Exception:
+        if isinstance(error, errors.PublishError | errors.NoResponder):
+            return error
+        refusal = errors.PublishError(
+            f'Cannot publish {message.exchange}/{message.routing}: {error}',
+            phase='confirm',
+            maybe_sent=False,
+        )
+        refusal.__cause__ = error
+        return refusal
