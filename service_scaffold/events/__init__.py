@@ -25,11 +25,13 @@ from service_scaffold.events.listener import EventListener
 from service_scaffold.events.middlewares import use
 from service_scaffold.events.policies import Policy, Retry
 from service_scaffold.events.publisher import EventPublisher
+from service_scaffold.events.stats import HANDLER_BUCKETS_S
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.events.table import SubscriptionTable
 from service_scaffold.message import Message
 
 __all__ = [
+    'HANDLER_BUCKETS_S',
     'AccessRefused',
     'BindingRefused',
     'BrokerUnreachable',

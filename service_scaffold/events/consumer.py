@@ -86,6 +86,11 @@ class Consumer(ABC):
         self._fetching = False
         self._stopping = False
 
+    @property
+    def lag(self) -> int | None:
+        """How many messages wait in the broker; None where it does not tell, or is away."""
+        return None if self._session is None else self._session.intake.lag()
+
     # Subscriptions
 
     def add(self, subscription: EventSubscription) -> None:

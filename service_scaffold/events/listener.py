@@ -85,9 +85,12 @@ class EventListener(features.ServiceFeature):
         return tuple(self._subscriptions)
 
     @property
-    def unmatched(self) -> int:
-        """How many deliveries matched no subscription."""
-        return sum(consumer.unmatched for consumer in self._consumers.values())
+    def consumers(self) -> dict[tuple[str, str], Consumer]:
+        """The consumers by exchange and group; all live views are one, under two empty names."""
+        return {
+            ('', '') if key is None else (key[1], key[0]): consumer
+            for key, consumer in self._consumers.items()
+        }
 
     # Subscribing
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from service_scaffold.observe import durations
+from service_scaffold.events import HANDLER_BUCKETS_S
+from service_scaffold.observe import durations, eventing
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -39,7 +40,7 @@ class Metrics:
         http: The durations of HTTP requests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: web.Application) -> None:
         # On use: the import takes longer than the rest of `furnish`'s own work.
         from prometheus_client import (
             CollectorRegistry,
@@ -52,6 +53,8 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.add_source(self._http_families)
+        self.add_source(lambda: _event_families(app))
+        self.add_source(lambda: _handler_families(app))
 
     def add_source(self, families: Callable[[], Iterable[Metric]]) -> None:
         """Call `families` at each scrape and show the metric families it yields."""
@@ -79,10 +82,36 @@ class Metrics:
         yield family
 
 
+def _event_families(app: web.Application) -> Iterable[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    kinds = {'counter': CounterMetricFamily, 'gauge': GaugeMetricFamily}
+    for family in eventing.families(app):
+        metric = kinds[family.kind](family.name, family.help, labels=family.labels)
+        for labels, number in family.samples:
+            metric.add_metric(labels, number)
+        yield metric
+
+
+def _handler_families(app: web.Application) -> Iterable[Metric]:
+    from prometheus_client.core import HistogramMetricFamily
+
+    metric = HistogramMetricFamily(
+        'events_handler_duration_seconds',
+        'Seconds per handled message, retries included.',
+        labels=('exchange', 'routing', 'group'),
+    )
+    names = [*map(str, HANDLER_BUCKETS_S), '+Inf']
+    for labels, (counts, sum_s) in eventing.durations(app).items():
+        buckets = list(zip(names, itertools.accumulate(counts), strict=True))
+        metric.add_metric(labels, buckets, sum_s)
+    yield metric
+
+
 def setup(app: web.Application) -> Metrics:
     """Give `app` its metrics, once; `furnish` does."""
     if _METRICS not in app:
-        app[_METRICS] = Metrics()
+        app[_METRICS] = Metrics(app)
     return app[_METRICS]
 
 

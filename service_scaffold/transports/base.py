@@ -187,6 +187,13 @@ class Intake(ABC):
         """Tell whether a delivery handed out earlier is still ours to handle and settle."""
         return True
 
+    def lag(self) -> int | None:
+        """Return how many messages wait in the broker for this consumer; None: it does not tell.
+
+        Called when metrics are read; must not ask the broker.
+        """
+        return None
+
     @abstractmethod
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Mark deliveries as done, in any order; the broker is told soon, and before `close` ends.
