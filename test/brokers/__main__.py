@@ -31,10 +31,10 @@ def main(arguments: list[str]) -> int:
     with ExitStack() as running:
         for name in arguments:
             print(running.enter_context(BROKERS[name]()).url, flush=True)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            return 0
+        # A second signal must not cut the stopping short.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        signal.pause()
     return 0
 
 

@@ -89,6 +89,7 @@ class Broker(ABC):
         self.directory = Path(tempfile.mkdtemp(prefix=f'{self.name}-'))
         self.certificates = Certificates.make(self.directory / 'tls') if tls else None
         self._process: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[bytes]] = []
         self._proxy: Proxy | None = None
         self._prepared = False
         _alive.add(self)
@@ -165,7 +166,9 @@ class Broker(ABC):
         """End the broker at once with SIGKILL, as a crash would."""
         process, self._process = self._process, None
         if process is not None:
-            kill_group(process)
+            kill(process)
+            # The node is a child of the script that started it, and may outlive it a moment.
+            wait_until(lambda: not self._listens(), timeout_s=10)
 
     def restart(self) -> None:
         """Stop and start, with the same port and data."""
@@ -183,6 +186,12 @@ class Broker(ABC):
         if self._proxy is not None:
             self._proxy.close()
             self._proxy = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Kill all that was started and remove the directory, when nobody has closed us."""
+        for child in self._children:
+            kill(child)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -210,7 +219,7 @@ class Broker(ABC):
         self, command: Sequence[str], environment: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         with self.log.open('ab') as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 cwd=self.directory,
                 env=dict(environment),
@@ -219,6 +228,9 @@ class Broker(ABC):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._children = [child for child in self._children if child.poll() is None]
+        self._children.append(process)
+        return process
 
     def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         try:
@@ -236,6 +248,11 @@ class Broker(ABC):
             return self._answers()
         except OSError:
             return False
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(5)
+            return probe.connect_ex((self.host, self.port)) == 0
 
     def _tail(self) -> str:
         text = self.log.read_text(errors='replace') if self.log.exists() else ''
@@ -267,16 +284,23 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, interval_s: floa
 
 
 def end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Ask our process to end, wait, and kill its group when it has not ended by then."""
+    """Ask our process to end, wait, and kill what is left of its group."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s)
+    _kill_group(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and all that it has started; nothing if it has ended by itself."""
+    # Once it is reaped its number may be somebody else's.
     if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout_s)
-    kill_group(process)
+        _kill_group(process)
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and all that it has started; they are a session of their own."""
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
@@ -296,4 +320,4 @@ def search_path() -> str:
 @atexit.register
 def _kill_what_is_left() -> None:
     for broker in list(_alive):
-        broker.kill()
+        broker.abandon()
