@@ -1,0 +1,346 @@
+"""The one file that knows aiokafka: how its clients are made, ended, and what their errors mean.
+
+Its siblings take the client's names from here. The client's consumer never raises in an outage
+and its producers can outlive their `stop()`; what is needed against that reaches into the client's
+private parts, and stands here and in `kafka_protocol` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import CloseReason, create_conn
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.producer import sender
+from aiokafka.protocol import admin, api, metadata, types
+from aiokafka.structs import OffsetAndMetadata
+
+from service_scaffold import errors
+
+__all__ = [
+    'AIOKafkaClient',
+    'AIOKafkaConsumer',
+    'AIOKafkaProducer',
+    'Access',
+    'ConnectionGroup',
+    'ConsumerRebalanceListener',
+    'OffsetAndMetadata',
+    'TopicPartition',
+    'admin',
+    'api',
+    'bounded',
+    'discard_consumer',
+    'discard_producer',
+    'explain_refusal',
+    'kafka_errors',
+    'make_client',
+    'make_consumer',
+    'make_producer',
+    'metadata',
+    'partition_state',
+    'quieten',
+    'sender',
+    'translate',
+    'types',
+]
+
+HEARTBEAT_MS = 1000
+SESSION_TIMEOUT_MS = 10_000
+REBALANCE_TIMEOUT_MS = 15_000
+METADATA_MAX_AGE_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 10_000
+MAX_BATCH_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+STOP_LIMIT_S = 1.0
+
+_AUTHORIZATION = (
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.AuthenticationMethodNotSupported,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+    kafka_errors.SaslAuthenticationFailed,
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+)
+_GENERATION = (
+    kafka_errors.CommitFailedError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+    kafka_errors.RebalanceInProgressError,
+)
+_NO_TOPIC = (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.InvalidTopicError)
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+_GONE = (
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.KafkaTimeoutError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.ProducerClosed,
+    kafka_errors.ConsumerStoppedError,
+    OSError,
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where a Kafka cluster is, and who we are there.
+
+    Attributes:
+        hosts: `(host, port)` pairs to ask for the cluster's nodes.
+        client_id: What the broker calls us in its logs and metrics.
+        user: SASL user; None means no SASL.
+        password: SASL password.
+        mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+        tls: How to verify the broker; None means no TLS.
+        timeout_s: Bound of a connection attempt and of a single request.
+    """
+
+    hosts: Sequence[tuple[str, int]]
+    client_id: str = 'service'
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    mechanism: str = 'PLAIN'
+    tls: ssl.SSLContext | None = None
+    timeout_s: float = 10.0
+
+    def __str__(self) -> str:
+        return ','.join(f'{host}:{port}' for host, port in self.hosts)
+
+    def security(self) -> dict[str, Any]:
+        """Return the keyword arguments for TLS and SASL that every client takes."""
+        transport = 'SSL' if self.tls else 'PLAINTEXT'
+        if self.user is None:
+            return {'security_protocol': transport, 'ssl_context': self.tls}
+        return {
+            'security_protocol': f'SASL_{transport}',
+            'ssl_context': self.tls,
+            'sasl_mechanism': self.mechanism,
+            'sasl_plain_username': self.user,
+            'sasl_plain_password': self.password or '',
+        }
+
+    def common(self) -> dict[str, Any]:
+        """Return the keyword arguments that every client takes."""
+        return {
+            'bootstrap_servers': [
+                f'[{host}]:{port}' if ':' in host else f'{host}:{port}' for host, port in self.hosts
+            ],
+            'client_id': self.client_id,
+            'metadata_max_age_ms': METADATA_MAX_AGE_MS,
+            **self.security(),
+        }
+
+
+class ControlClient(AIOKafkaClient):  # type: ignore[misc] # aiokafka has no types
+    """A bare client that says when one of its connections breaks.
+
+    Attributes:
+        broken: Set when that has happened.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.broken = asyncio.Event()
+
+    def _on_connection_closed(self, conn: object, reason: CloseReason | None) -> None:
+        super()._on_connection_closed(conn, reason)
+        if reason in (CloseReason.CONNECTION_BROKEN, CloseReason.CONNECTION_TIMEOUT):
+            self.broken.set()
+
+
+def make_client(access: Access) -> ControlClient:
+    """Return a bare client, not yet connected."""
+    return ControlClient(request_timeout_ms=_ms(access.timeout_s), **access.common())
+
+
+def make_consumer(
+    access: Access,
+    *,
+    isolation: str = 'read_committed',
+    group: str | None = None,
+    max_pause_s: float = 300.0,
+) -> Any:
+    """Return a consumer, not yet started, that commits and resets nothing by itself."""
+    return AIOKafkaConsumer(
+        group_id=group,
+        isolation_level=isolation,
+        enable_auto_commit=False,
+        auto_offset_reset='none',
+        max_poll_interval_ms=_ms(max_pause_s),
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS,
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        partition_assignment_strategy=(RangePartitionAssignor,),
+        **access.common(),
+    )
+
+
+def make_producer(access: Access, transactional_id: str | None, timeout_s: float) -> Any:
+    """Return a producer, not yet started.
+
+    Without a transactional id it is not idempotent: an idempotent one never gives up, so a record
+    whose publish has failed could be delivered long after.
+    """
+    return AIOKafkaProducer(
+        acks='all',
+        linger_ms=0,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        request_timeout_ms=_ms(timeout_s),
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=MAX_REQUEST_BYTES,
+        **access.common(),
+    )
+
+
+def _ms(seconds: float) -> int:
+    return min(int(seconds * 1000), 2**31 - 1)
+
+
+def quieten() -> None:
+    """Silence the client, unless somebody has configured its logger.
+
+    It logs each failed attempt of each of its tasks as an error, ten times a second in an outage;
+    what has failed is raised to us, and said once by whoever keeps the connection.
+    """
+    logger = logging.getLogger('aiokafka')
+    if logger.level == logging.NOTSET and not logger.isEnabledFor(logging.DEBUG):
+        logger.setLevel(logging.CRITICAL)
+
+
+def translate(error: BaseException, action: str) -> errors.ScaffoldError:
+    """Return our error for one of the client's; `action` is what had been tried."""
+    text = f'{action}: {str(error) or type(error).__name__}'
+    if isinstance(error, kafka_errors.ProducerFenced | kafka_errors.InvalidProducerEpoch):
+        return errors.Fenced(f'{action}: a newer producer has taken over the transactional id')
+    if isinstance(error, _AUTHORIZATION):
+        return errors.AccessRefused(text)
+    if isinstance(error, _GENERATION):
+        return errors.GenerationEnded(f'{action}: the group has rebalanced')
+    if isinstance(error, _NO_TOPIC):
+        return errors.BindingRefused(f'{action}: the topic does not exist')
+    if isinstance(error, _TOO_LARGE):
+        return errors.PublishError(
+            f'{action}: larger than the broker accepts', phase='confirm', maybe_sent=False
+        )
+    if isinstance(error, _GONE):
+        return errors.ConnectionLost(text)
+    return errors.JournalError(text)
+
+
+@contextlib.asynccontextmanager
+async def bounded(action: str, timeout_s: float) -> AsyncIterator[None]:
+    """Limit what is done inside, and translate the client's errors.
+
+    Raises:
+        ConnectionLost: It took longer than `timeout_s`, or the broker is away.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise errors.ConnectionLost(
+            f'{action}: Kafka did not answer within {timeout_s:g} s'
+        ) from error
+    except kafka_errors.KafkaError as error:
+        raise translate(error, action) from error
+
+
+async def explain_refusal(access: Access) -> errors.TransportError:
+    """Return why no connection could be made, which the client's `bootstrap` only logs."""
+    reason: BaseException = kafka_errors.KafkaConnectionError('no host answers')
+    for host, port in access.hosts:
+        try:
+            connection = await create_conn(
+                host,
+                port,
+                client_id=access.client_id,
+                request_timeout_ms=_ms(access.timeout_s),
+                **access.security(),
+            )
+        except _AUTHORIZATION:
+            return errors.AccessRefused(
+                f'Kafka at {host}:{port} refuses the user or its password ({access.mechanism})'
+            )
+        except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
+            reason = error
+        else:
+            connection.close()
+            reason = kafka_errors.KafkaConnectionError('it answers, but gives no metadata')
+    text = str(reason) or type(reason).__name__
+    return errors.BrokerUnreachable(f'Kafka cannot be reached at {access}: {text}')
+
+
+def partition_state(consumer: Any, partition: TopicPartition) -> Any:
+    """Return the client's state of an assigned partition (`position`, `paused`), else None."""
+    subscription = consumer._subscription.subscription
+    if subscription is None or subscription.assignment is None:
+        return None
+    return subscription.assignment.state_value(partition)
+
+
+async def discard_consumer(consumer: Any, limit_s: float = STOP_LIMIT_S) -> None:
+    """End a consumer: leave its group if the broker answers in time, and leave nothing behind."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await consumer.stop()
+    except (TimeoutError, kafka_errors.KafkaError, OSError):
+        owners = (consumer, consumer._coordinator, consumer._fetcher, consumer._client)
+        await _cancel_tasks_of(owners)
+        await _close_client(consumer._client)
+
+
+async def discard_producer(producer: Any) -> None:
+    """End a producer at once. What is not confirmed is given up and cannot be sent any more."""
+    producer._closed = True
+    accumulator = producer._message_accumulator
+    accumulator._closed = True
+    await _cancel_tasks_of((producer, producer._sender, accumulator, producer.client))
+    await _close_client(producer.client)
+    pending = {batch for batches in accumulator._batches.values() for batch in batches}
+    for batch in pending | set(accumulator._pending_batches):
+        for future in (batch.future, batch._drain_waiter, *(f for f, _ in batch._msg_futures)):
+            _settle(future)
+    manager = producer._txn_manager
+    if manager is not None and manager._transaction_waiter is not None:
+        _settle(manager._transaction_waiter)
+
+
+def _settle(future: asyncio.Future[Any]) -> None:
+    """Cancel a future, or look at its exception, so that nothing is left to complain about."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()
+
+
+async def _close_client(client: Any) -> None:
+    try:
+        async with asyncio.timeout(STOP_LIMIT_S / 2):
+            await client.close()
+    except (TimeoutError, kafka_errors.KafkaError, OSError):
+        pass  # its sockets are closed already, only their last bytes were waited for
+
+
+async def _cancel_tasks_of(owners: Iterable[object]) -> None:
+    """Cancel the tasks that run a method of one of `owners`; the client keeps no list of them."""
+    wanted = {id(owner) for owner in owners if owner is not None}
+    tasks = set()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        frame = getattr(task.get_coro(), 'cr_frame', None)
+        if frame is not None and id(frame.f_locals.get('self')) in wanted:
+            tasks.add(task)
+            task.cancel()
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=STOP_LIMIT_S / 2)
+        for task in done:
+            _settle(task)
