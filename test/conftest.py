@@ -6,7 +6,6 @@ import asyncio
 import gc
 import inspect
 import logging
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import TypeVar
@@ -18,6 +17,7 @@ from test.brokers.kafka import Kafka
 from test.brokers.mosquitto import Mosquitto
 from test.brokers.process import Broker
 from test.brokers.rabbitmq import RabbitMQ
+from test.brokers.required import require_broker
 
 AnyBroker = TypeVar('AnyBroker', bound=Broker)
 
@@ -54,20 +54,6 @@ def mosquitto(request: pytest.FixtureRequest) -> Iterator[Mosquitto]:
 def unique() -> str:
     """A name that no other test uses, good for exchanges, groups, topics and instances."""
     return f't{uuid.uuid4().hex[:12]}'
-
-
-def require_broker(broker: type[Broker]) -> None:
-    """Skip the test when `broker` is not installed; fail it where brokers are required.
-
-    For tests that make their own broker, with TLS or credentials.
-    """
-    reason = broker.missing()
-    if reason is None:
-        return
-    wanted = os.environ.get('SERVICE_SCAFFOLD_REQUIRE_BROKERS') == '1'
-    if wanted or os.environ.get('CI') == 'true':
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def _run(request: pytest.FixtureRequest, kind: type[AnyBroker]) -> Iterator[AnyBroker]:

@@ -10,7 +10,7 @@ from test.brokers.kafka import Kafka
 from test.brokers.mosquitto import Mosquitto
 from test.brokers.process import Broker, BrokerFailed, free_port
 from test.brokers.rabbitmq import RabbitMQ
-from test.conftest import require_broker
+from test.brokers.required import require_broker
 
 KINDS = (RabbitMQ, Kafka, Mosquitto)
 
@@ -89,6 +89,19 @@ def test_close_leaves_nothing():
 
     assert not listens(broker.port)
     assert not broker.directory.exists()
+
+
+@pytest.mark.parametrize('variable', ['CI=true', 'SERVICE_SCAFFOLD_REQUIRE_BROKERS=1', 'OTHER=1'])
+def test_a_missing_broker_fails_where_it_is_required(variable, monkeypatch, tmp_path):
+    """Elsewhere it is a skip that says what to run."""
+    for name in ('CI', 'SERVICE_SCAFFOLD_REQUIRE_BROKERS'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(*variable.split('='))
+    monkeypatch.setenv('SERVICE_SCAFFOLD_CACHE', str(tmp_path))
+    outcome = pytest.skip.Exception if variable == 'OTHER=1' else pytest.fail.Exception
+
+    with pytest.raises(outcome, match='run scripts/brokers'):
+        require_broker(Kafka)
 
 
 def test_ports_are_handed_out_once():
