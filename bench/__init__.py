@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks: this package against raw clients and peers, in one run."""
