@@ -191,7 +191,8 @@ class Kafka(Broker):
         return lines
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip('=')
+        # The first byte fixed: an id that begins with `-` would be taken for an option.
+        cluster = base64.urlsafe_b64encode(b'\x01' + uuid.uuid4().bytes[1:]).decode().rstrip('=')
         command = _java('kafka.tools.StorageTool', 'format', '-t', cluster)
         command += ['-c', 'server.properties']
         if self.user is not None and self.sasl != 'PLAIN':
