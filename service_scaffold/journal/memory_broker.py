@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from service_scaffold.clock import Clock, SystemClock
@@ -14,6 +14,7 @@ from service_scaffold.journal.memory_network import Network
 
 T = TypeVar('T')
 
+TopicHook = Callable[[str], None]
 AppendHook = Callable[[str, Sequence[Record]], None]
 RoomHook = Callable[[Collection[str]], Awaitable[None]]
 
@@ -28,6 +29,7 @@ class MemoryBroker:
         topics: Every topic by name.
         on_append: Told of records appended by journals as soon as they are visible to readers of
             committed records.
+        on_topic: Told of the name of a topic that was created or deleted.
         wait_for_room: Awaited with the topics that a journal is about to append to.
     """
 
@@ -37,6 +39,7 @@ class MemoryBroker:
         self.network = Network(name, clock)
         self.topics: dict[str, Topic] = {}
         self.on_append: list[AppendHook] = []
+        self.on_topic: list[TopicHook] = []
         self.wait_for_room: list[RoomHook] = []
         self._readers: dict[asyncio.Future[None], frozenset[str]] = {}
         self._companions: dict[type[Any], Any] = {}
@@ -61,13 +64,14 @@ class MemoryBroker:
         if topic is None:
             topic = Topic(spec.name, spec.partitions or PARTITIONS, spec.config, declared=declared)
             self.topics[spec.name] = topic
+            self._tell(spec.name)
         topic.declared = topic.declared or declared
         return topic
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic with its records; readers find their positions lost."""
-        self.topics.pop(name, None)
-        self.wake({name})
+        if self.topics.pop(name, None) is not None:
+            self._tell(name)
 
     def appended(self, topic: str, records: Sequence[Record]) -> None:
         """Tell everyone who follows `topic` of records that have become visible."""
@@ -76,17 +80,13 @@ class MemoryBroker:
         self.topics[topic].tidy(self.now_ms())
         self.wake({topic})
 
-    def wake(self, topics: Iterable[str]) -> None:
-        """Wake the readers that wait for one of these topics."""
-        if not self._readers:
-            return
-        topics = frozenset(topics)
+    def wake(self, topics: Collection[str] | None = None) -> None:
+        """Wake the readers that wait for one of these topics, or all of them."""
         for waiter, wanted in list(self._readers.items()):
-            if not wanted.isdisjoint(topics) and not waiter.done():
-                if waiter.get_loop().is_closed():
-                    del self._readers[waiter]
-                else:
-                    waiter.set_result(None)
+            if waiter.get_loop().is_closed():
+                del self._readers[waiter]
+            elif topics is None or not wanted.isdisjoint(topics):
+                _finish(waiter)
 
     async def wait_for_records(self, topics: frozenset[str], timeout_s: float) -> None:
         """Wait until something changes in one of `topics`, at most `timeout_s` of the clock."""
@@ -99,6 +99,11 @@ class MemoryBroker:
         finally:
             alarm.cancel()
             self._readers.pop(waiter, None)
+
+    def _tell(self, topic: str) -> None:
+        for hook in self.on_topic:
+            hook(topic)
+        self.wake()
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:
