@@ -91,6 +91,7 @@ class Lifecycle:
         self._started: list[Managed] = []
         self._stopped_hooks: set[Hook] = set()
         self._budget: budget.Budget | None = None
+        self._names: tuple[tuple[int, int], list[tuple[str, Managed]]] = ((0, 0), [])
         if app.on_startup.frozen:
             return  # too late to manage anything; looking up and adding still works
         app.on_startup.append(self._on_startup)
@@ -111,6 +112,11 @@ class Lifecycle:
     def ready(self) -> bool:
         """Whether the application runs and no feature holds it back."""
         return self.state == 'running' and all(h.ready for h in self.health().values())
+
+    @property
+    def well(self) -> bool:
+        """Whether the application runs and every feature says that it is ok."""
+        return self.state == 'running' and all(h.ok for h in self.health().values())
 
     @property
     def remaining_s(self) -> float:
@@ -241,6 +247,12 @@ class Lifecycle:
         return float(config.get('shutdown_timeout_s', DEFAULT_SHUTDOWN_TIMEOUT_S))
 
     def _named(self) -> list[tuple[str, Managed]]:
+        size = (len(self._features), len(self.registry))
+        if self._names[0] != size:  # nothing is ever taken out of either
+            self._names = (size, self._find_names())
+        return self._names[1]
+
+    def _find_names(self) -> list[tuple[str, Managed]]:
         keys = {id(feature): key for key, feature in self.registry.items()}
         known: list[Any] = list(self._features)
         managed = {id(feature) for feature in known}

@@ -119,7 +119,7 @@ def setup(app: web.Application, *, prefix: str, title: str, version: str) -> Non
 
     async def show_document(request: web.Request) -> web.Response:
         if not document:  # on demand: building it takes longer than the rest of the start
-            document.update(describe(app, title=title, version=version))
+            document.update(describe(app, prefix=prefix, title=title, version=version))
         root = forwarded.root_path(request)
         return web.json_response({**document, 'basePath': root} if root else document)
 
@@ -135,12 +135,12 @@ def document(handler: Handler, **description: object) -> Handler:
     return cast(Handler, described)
 
 
-def describe(app: web.Application, *, title: str, version: str) -> dict[str, object]:
-    """Return the document (Swagger 2.0) of every decorated route of `app`."""
+def describe(app: web.Application, *, prefix: str, title: str, version: str) -> dict[str, object]:
+    """Return the document (Swagger 2.0) of every decorated route of `app` under `prefix`."""
     from aiohttp_apispec import AiohttpApiSpec  # on use, as it takes long
 
     spec = AiohttpApiSpec(url=None, title=title, version=version)
-    spec.register(_Catalogue(app), in_place=True)
+    spec.register(_Catalogue(app, prefix), in_place=True)
     found: dict[str, object] = spec.swagger_dict()
     return found
 
@@ -175,15 +175,18 @@ class _Catalogue(dict[str, object]):
     with its HEAD routes and class views of which nothing is described.
     """
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, prefix: str) -> None:
         super().__init__()
         self.router = self
         self._app = app
+        self._base = f'{prefix}/'
 
     def routes(self) -> Iterator[_Route]:
         for route in self._app.router.routes():
             if route.resource is None or route.method == hdrs.METH_HEAD:
                 continue
+            if not route.resource.canonical.startswith(self._base):
+                continue  # health, which is there twice
             for method, handler in _operations(route):
                 if hasattr(handler, '__apispec__'):
                     yield _Route(method, route.resource, _Operation(handler))

@@ -47,6 +47,10 @@ class Cors:
     def prepare(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers, just before the head of the response is sent."""
         headers = response.headers
+        if not self.origins:
+            if self.any_origin:
+                headers.setdefault(_ORIGIN, '*')
+            return
         if _ORIGIN in headers:
             return
         origin = request.headers.get('Origin')
@@ -55,6 +59,5 @@ class Cors:
             headers['Access-Control-Allow-Credentials'] = 'true'
         elif self.any_origin:
             headers[_ORIGIN] = '*'
-        if self.origins:
-            # Without it a cache would give one origin's answer to another.
-            headers.add('Vary', 'Origin')
+        # Without it a cache would give one origin's answer to another.
+        headers.add('Vary', 'Origin')

@@ -75,7 +75,9 @@ class Forwarded:
 
     def prepare(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Put the stripped prefix before `Location` and cookie paths that lack it."""
-        root = request.get(_ROOT_PATH, self.root_path)
+        root = self.root_path
+        if PREFIX in request.headers:
+            root = request.get(_ROOT_PATH, root)
         if not root:
             return
         headers = response.headers

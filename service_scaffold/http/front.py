@@ -51,7 +51,8 @@ def _middleware(cors: Cors, forwarded: Forwarded, observe: Observe, debug: bool)
         if answer is None:
             try:
                 answer = await handler(forwarded.apply(request))
-                if not isinstance(answer, web.StreamResponse):
+                # Most answers are just of the first class, which is the quickest to tell.
+                if not isinstance(answer, (web.Response, web.StreamResponse)):
                     raise TypeError(f'the handler returned {answer!r}, which is no response')
             except web.HTTPException as error:
                 answer = problems.from_http_exception(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Iterator, Sequence
 
@@ -47,7 +48,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for bound in sockets:
             bound.close()
-        reason = error.strerror or str(error)
+        # Those of name look-up are negative, and have no other text than their own.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise OSError(error.errno, f'Cannot listen on {show(host, port)}: {reason}') from error
     return sockets
 

@@ -14,6 +14,8 @@ from service_scaffold.http import apidoc, problems
 
 PATH = '/_service'
 
+_OK = b'{"status": "ok"}'
+
 
 def live() -> web.Response:
     """Answer 200: the process runs its loop. No broker and no feature can change that."""
@@ -32,14 +34,15 @@ def ready(lifecycle: features.Lifecycle) -> web.Response:
 
 def status(lifecycle: features.Lifecycle) -> web.Response:
     """Answer 200 with `{"status": "ok"}` exactly when all is well, else with what is not."""
+    # Probes ask all the time, and nearly always this is the answer.
+    if lifecycle.well:
+        return web.Response(body=_OK, content_type='application/json')
     troubled: dict[str, object] = {
         name: dict(health.detail) for name, health in lifecycle.health().items() if not health.ok
     }
     if lifecycle.state != 'running':
         troubled['service'] = {'state': lifecycle.state}
-    if troubled:
-        return web.json_response({'status': 'degraded', 'features': troubled})
-    return web.json_response({'status': 'ok'})
+    return web.json_response({'status': 'degraded', 'features': troubled})
 
 
 def setup(app: web.Application, prefix: str) -> None:
@@ -71,12 +74,8 @@ def add_route(
     app: web.Application, prefix: str, name: str, handler: Handler, **description: object
 ) -> None:
     """Serve GET `/_service/{name}`, under `prefix` and (not on the API page) without it."""
-
-    async def unprefixed(request: web.Request) -> web.StreamResponse:
-        return await handler(request)
-
-    if prefix:
-        app.router.add_get(f'{PATH}/{name}', unprefixed)
     app.router.add_get(
         f'{prefix}{PATH}/{name}', apidoc.document(handler, tags=['service'], **description)
     )
+    if prefix:
+        app.router.add_get(f'{PATH}/{name}', handler)

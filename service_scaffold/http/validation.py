@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from aiohttp import web
+from aiohttp.hdrs import METH_ALL
 from aiohttp.typedefs import Handler, Middleware
 
 from service_scaffold.http import problems
@@ -33,12 +34,18 @@ class _Invalid(Exception):
 
 
 def setup(app: web.Application) -> None:
-    """Validate the requests of `app`, as its innermost middleware.
+    """Validate the requests of `app`, as its innermost middleware, if any handler has a schema.
 
     What does not fit is answered with 422 and a problem whose `errors` name location and field:
     `{"json": {"litres": ["Not a valid number."]}}`; a body that is no JSON with 400.
     """
-    app.middlewares.append(_middleware())
+
+    async def add_middleware(app: web.Application) -> None:
+        # Not before the start: by then every route is known, and most services need none of it.
+        if any(_has_schemas(route.handler) for route in app.router.routes()):
+            app.middlewares.append(_middleware())
+
+    app.on_startup.append(add_middleware)
 
 
 def _middleware() -> Middleware:
@@ -86,6 +93,12 @@ def _middleware() -> Middleware:
         return await handler(request)
 
     return validate
+
+
+def _has_schemas(handler: object) -> bool:
+    if isinstance(handler, type):
+        return any(getattr(getattr(handler, m.lower(), None), '__schemas__', ()) for m in METH_ALL)
+    return bool(getattr(handler, '__schemas__', ()))
 
 
 def _schemas(request: web.Request) -> list[Mapping[str, Any]] | None:
