@@ -76,9 +76,10 @@ def run(row: Row, script: str, url: str) -> dict[str, float] | None:
     exchange = f'bench-{uuid.uuid4().hex[:8]}'
     numbers = [url, str(row.total), exchange]
     root = HERE.parent
-    if row.fill and script != 'sides/memory_ours.py':
+    if row.broker is not None and script != 'sides/memory_ours.py':
+        filled = [url, str(row.total if row.fill else 1), exchange]
         subprocess.run(
-            [sys.executable, '-m', 'bench.fill', *numbers], check=True, cwd=root, timeout=LIMIT_S
+            [sys.executable, '-m', 'bench.fill', *filled], check=True, cwd=root, timeout=LIMIT_S
         )
     command = [python, str(HERE / script), *numbers]
     if script.startswith('sides/'):

@@ -16,7 +16,8 @@ class Row:
         total: How many messages.
         sides: Name to the script; ours first. Scripts below `peers/` run in their environment.
         targets: Other side to the least ratio of our throughput to its.
-        fill: Whether the exchange is filled with `total` messages before each side runs.
+        fill: Whether the exchange is filled with `total` messages before each side runs; it is
+            declared in any case.
     """
 
     name: str
