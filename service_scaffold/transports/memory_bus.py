@@ -152,8 +152,14 @@ class MemoryBus:
         key: str | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
+        reply_to: str | None = None,
+        correlation_id: str | None = None,
     ) -> None:
-        """Publish raw bytes as some foreign client would; no fault touches it."""
+        """Publish raw bytes as some foreign client would; no fault touches it.
+
+        Args:
+            reply_to: From `replies.open(on_reply)`, to make a request of it.
+        """
         found = self.routing.declare(exchange, exchange_type)
         message = Message(
             exchange,
@@ -162,6 +168,8 @@ class MemoryBus:
             key=key,
             content_type=content_type,
             headers=dict(headers or {}),
+            reply_to=reply_to,
+            correlation_id=correlation_id,
             timestamp=self.broker.clock.time(),
             exchange_type=exchange_type,
         )

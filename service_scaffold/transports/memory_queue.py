@@ -34,6 +34,7 @@ class MemoryQueue:
         name: `group@exchange`, or the name of a dead-letter store.
         bindings: What it takes. They stay when the last member goes.
         members: Its consumers.
+        limit: How many messages may wait.
         hungry: Those of them that wait for a message, longest first.
     """
 
@@ -42,7 +43,7 @@ class MemoryQueue:
         self.bindings: set[Binding] = set()
         self.members: list[Member] = []
         self.hungry: dict[Member, None] = {}
-        self._limit = limit
+        self.limit = limit
         self._full = full
         self._ready: deque[Message] = deque()
         self._returned: list[tuple[int, Message]] = []
@@ -63,7 +64,7 @@ class MemoryQueue:
         ready.append(message)
         if self.hungry:
             self.wake()
-        if len(ready) >= self._limit:
+        if len(ready) >= self.limit:
             self._full.add(self)
 
     def take(self, limit: int) -> list[MemoryDelivery]:
@@ -118,7 +119,7 @@ class MemoryQueue:
                 self._publishers.remove(waiter)
 
     def _make_room(self) -> None:
-        if len(self._ready) >= self._limit:
+        if len(self._ready) >= self.limit:
             return
         self._full.discard(self)
         publishers, self._publishers = self._publishers, []

@@ -10,17 +10,22 @@ from service_scaffold import errors
 from service_scaffold.journal.memory_network import Connection
 
 FOLLOWER_LIMIT = 100_000
-"""How many changes may wait for one follower before it is cut off."""
+"""How many changes may wait for one follower, unless a test wants less."""
 
 Change = tuple[str, bytes | None]
 
 
 class StateStore:
-    """The values themselves; they outlive every connection."""
+    """The values themselves; they outlive every connection.
+
+    Attributes:
+        limit: How many changes may wait for one follower before it is cut off.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
         self.followers: list[_Follower] = []
+        self.limit = FOLLOWER_LIMIT
 
     def put(self, key: str, value: bytes | None) -> None:
         """Store or delete a value and tell the followers."""
@@ -29,7 +34,7 @@ class StateStore:
         else:
             self.values[key] = value
         for follower in self.followers:
-            follower.add((key, value))
+            follower.add((key, value), self.limit)
 
 
 class _Follower:
@@ -40,8 +45,8 @@ class _Follower:
         self.changes: deque[Change] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
-    def add(self, change: Change) -> None:
-        if len(self.changes) >= FOLLOWER_LIMIT:
+    def add(self, change: Change, limit: int) -> None:
+        if len(self.changes) >= limit:
             self.overrun = True
         else:
             self.changes.append(change)
@@ -101,7 +106,7 @@ class MemoryState:
                 if follower.overrun:
                     raise errors.ConnectionLost(
                         f'The reader of the state on {self._connection.network} fell behind by'
-                        f' {FOLLOWER_LIMIT} changes'
+                        f' {self._store.limit} changes'
                     )
                 await follower.wait()
         finally:
