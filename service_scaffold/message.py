@@ -13,7 +13,7 @@ _COUNTER = itertools.count(1)
 
 def new_message_id() -> str:
     """Return an id that no other message has: a random part per process, and a counter."""
-    return f'{_PREFIX}-{next(_COUNTER):x}'
+    return f'{_PREFIX}-{next(_COUNTER)}'
 
 
 if hasattr(os, 'register_at_fork'):  # a forked process must not repeat its parent's ids

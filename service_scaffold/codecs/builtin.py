@@ -29,16 +29,25 @@ _json_decode = msgspec.json.Decoder().decode
 _msgpack_encode = msgspec.msgpack.Encoder(enc_hook=_foreign).encode
 _msgpack_decode = msgspec.msgpack.Decoder().decode
 
-_ENCODE_ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
+_ENCODE_ERRORS = (
+    msgspec.MsgspecError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def _encoded(encode: Callable[[object], bytes], value: object, name: str) -> bytes:
     try:
         return encode(value)
-    except (*_ENCODE_ERRORS, NotImplementedError) as error:
-        raise errors.EncodeError(f'Cannot encode {type(value).__name__} as {name}: {error}') from (
-            error
-        )
+    except _ENCODE_ERRORS as error:
+        raise _failure(value, name, error) from error
+
+
+def _failure(value: object, name: str, error: Exception) -> errors.EncodeError:
+    return errors.EncodeError(f'Cannot encode {type(value).__name__} as {name}: {error}')
 
 
 def _decoded(decode: Callable[[bytes], T], body: bytes, name: str) -> T:
@@ -52,7 +61,10 @@ class JsonCodec:
     """JSON. A typed value with a float that JSON lacks is refused; in a plain dict it is null."""
 
     def encode(self, value: object) -> bytes:
-        body = _encoded(_json_encode, value, 'JSON')
+        try:
+            body = _json_encode(value)
+        except _ENCODE_ERRORS as error:
+            raise _failure(value, 'JSON', error) from error
         if b'null' in body and is_typed(value):
             check_finite(value)
         return body
@@ -127,10 +139,8 @@ class BinaryCodec:
 def _encoded_builtins(value: object, name: str) -> object:
     try:
         return msgspec.to_builtins(value, enc_hook=_foreign)
-    except (*_ENCODE_ERRORS, NotImplementedError) as error:
-        raise errors.EncodeError(f'Cannot encode {type(value).__name__} as {name}: {error}') from (
-            error
-        )
+    except _ENCODE_ERRORS as error:
+        raise _failure(value, name, error) from error
 
 
 def _imported(module: str, extra: str) -> Any:

@@ -10,6 +10,7 @@ import msgspec
 from service_scaffold import errors
 from service_scaffold.codecs import base, builtin  # noqa: F401 - registers the codecs
 
+_RAW = (bytes, bytearray, memoryview)
 _UNTYPED = (None, Any, object, msgspec.UNSET)
 
 
@@ -23,7 +24,7 @@ def encode(value: object, content_type: str | None = None) -> tuple[bytes, str]:
         EncodeError: The content type cannot express the value.
         CodecError: Nothing is registered for the content type.
     """
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, _RAW):
         return bytes(value), content_type or base.BINARY
     if content_type is None:
         return _JSON.encode(value), base.JSON

@@ -17,6 +17,7 @@ _FORBIDDEN_IN_PATTERN = re.compile(r'[/+]')
 
 T = TypeVar('T', bound=Hashable)
 _CACHE_SIZE = 10_000
+_GOOD: set[str] = set()  # routing keys checked before: publishing uses few, and often
 
 
 def check_exchange(name: str, exchange_type: str = 'topic') -> None:
@@ -40,6 +41,14 @@ def check_routing(routing: str) -> None:
     Raises:
         ValueError: It cannot be published.
     """
+    if routing not in _GOOD:
+        _check_routing(routing)
+        if len(_GOOD) >= _CACHE_SIZE:
+            _GOOD.clear()
+        _GOOD.add(routing)
+
+
+def _check_routing(routing: str) -> None:
     if not isinstance(routing, str) or _FORBIDDEN.search(routing):
         raise ValueError(f'Not a routing key: {routing!r}; words must not contain / + # *')
     _check_length(routing)
