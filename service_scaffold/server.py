@@ -24,7 +24,6 @@ from service_scaffold.http.prefix import PREFIX
 LOGGER = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_POLL_S = 0.02
 _GRACE_S = 1.0
 
 
@@ -235,11 +234,11 @@ class _Runner(web.AppRunner):
         await super().shutdown()
         if self.server is None:
             return
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._lifecycle.spare_s
-        # aiohttp tells nobody when a connection ends.
-        while self.server.connections and loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)
-        self.cut = len(self.server.connections)
-        if self.cut:
-            LOGGER.error('%d requests had not finished', self.cut)
+        limit_s = self._lifecycle.spare_s
+        # Its own limit it would wait for twice, before and after giving up on a request.
+        closing = asyncio.ensure_future(self.server.shutdown(limit_s + _GRACE_S))
+        await asyncio.wait({closing}, timeout=limit_s)
+        if not closing.done():
+            self.cut = len(self.server.connections)
+            LOGGER.error('%d requests did not finish within %.1f s', self.cut, limit_s)
+            closing.cancel()

@@ -1,0 +1,163 @@
+"""Errors are JSON problems, without internals unless `--debug`."""
+
+import asyncio
+import json
+import logging
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from service_scaffold import errors
+from service_scaffold.http import problems
+from test.http.serving import serving
+
+
+def raises(error):
+    async def handler(request):
+        raise error
+
+    return handler
+
+
+def add_routes(app):
+    app.router.add_get('/crash', raises(RuntimeError('the secret of the tank')))
+    app.router.add_get('/bus', raises(errors.PublishError('amqp://broker is away')))
+    app.router.add_get('/late', raises(TimeoutError()))
+    app.router.add_get('/away', raises(web.HTTPFound('/elsewhere')))
+    app.router.add_get('/conflict', raises(web.HTTPConflict(text='taken', headers={'X-By': 'me'})))
+    own = web.HTTPConflict(text='{"mine": 1}', content_type='application/json')
+    app.router.add_get('/own', raises(own))
+    app.router.add_get('/more', raises(problems.ProblemError(418, 'tea', pot=3)))
+    app.router.add_get('/none', nothing)
+    app.router.add_get('/cut', cut)
+    app.router.add_post('/body', body)
+
+
+async def nothing(request):
+    return None
+
+
+async def cut(request):
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b'half of it')
+    raise RuntimeError('in the middle')
+
+
+async def body(request):
+    return web.Response(body=await request.read())
+
+
+async def problem(path, *args, **request):
+    async with serving(*args, routes=add_routes) as client:
+        answer = await client.get(path, **request)
+        assert answer.content_type == 'application/problem+json'
+        found = await answer.json(content_type=None)
+        assert found['status'] == answer.status
+        return found, answer
+
+
+async def test_an_unknown_path_is_a_problem():
+    found, _ = await problem('/plant/nothing')
+
+    assert found == {'type': 'about:blank', 'title': 'Not Found', 'status': 404}
+
+
+async def test_a_wrong_method_names_the_right_ones():
+    async with serving(routes=add_routes) as client:
+        answer = await client.put('/plant/crash')
+
+        assert answer.status == 405
+        assert 'GET' in answer.headers['Allow']
+        assert answer.content_type == 'application/problem+json'
+
+
+async def test_an_exception_is_a_500_without_internals(caplog):
+    """It is logged with its traceback, once."""
+    found, _ = await problem('/plant/crash')
+
+    assert found == {'type': 'about:blank', 'title': 'Internal Server Error', 'status': 500}
+    logged = [record for record in caplog.records if record.exc_info]
+    assert [record.levelno for record in logged] == [logging.ERROR]
+    assert 'the secret of the tank' in str(logged[0].exc_info[1])
+
+
+async def test_debug_shows_internals():
+    found, _ = await problem('/plant/crash', '--debug')
+
+    assert found['detail'] == 'the secret of the tank'
+    assert found['exception'] == 'RuntimeError'
+    assert any('problems' in line for line in found['traceback'])
+
+
+async def test_a_broker_that_is_away_is_a_503():
+    found, _ = await problem('/plant/bus')
+
+    assert found['status'] == 503
+    assert 'amqp' not in json.dumps(found)
+
+
+async def test_a_limit_that_ran_out_is_a_504():
+    found, _ = await problem('/plant/late')
+
+    assert found['status'] == 504
+
+
+async def test_http_errors_keep_text_and_headers():
+    found, answer = await problem('/plant/conflict')
+
+    assert (found['status'], found['detail']) == (409, 'taken')
+    assert answer.headers['X-By'] == 'me'
+
+
+async def test_a_body_of_its_own_stays():
+    async with serving(routes=add_routes) as client:
+        answer = await client.get('/plant/own')
+
+        assert (answer.status, await answer.json()) == (409, {'mine': 1})
+
+
+async def test_more_members_can_be_given():
+    found, _ = await problem('/plant/more')
+
+    assert (found['detail'], found['pot']) == ('tea', 3)
+
+
+async def test_a_redirect_is_no_problem():
+    async with serving(routes=add_routes) as client:
+        answer = await client.get('/plant/away', allow_redirects=False)
+
+        assert (answer.status, answer.headers['Location']) == (302, '/elsewhere')
+
+
+async def test_a_body_over_the_limit_is_a_413():
+    async with serving('--max-body-mib', '0.001', routes=add_routes) as client:
+        fits = await client.post('/plant/body', data=b'x' * 1000)
+        over = await client.post('/plant/body', data=b'x' * 2000)
+
+        assert (fits.status, over.status) == (200, 413)
+        assert over.content_type == 'application/problem+json'
+
+
+async def test_a_handler_without_a_response_is_a_500(caplog):
+    found, _ = await problem('/plant/none')
+
+    assert found['status'] == 500
+    assert 'returned None' in caplog.text
+
+
+async def test_a_stream_that_fails_is_cut_and_logged_once(caplog):
+    """The client must not take half of it for the whole."""
+    async with serving(routes=add_routes) as client:
+        answer = await client.get('/plant/cut')
+        with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+            await asyncio.wait_for(answer.read(), 2)
+
+    logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.getMessage() for record in logged] == ['GET /plant/cut failed']
+
+
+def test_a_problem_has_an_error_status():
+    with pytest.raises(ValueError, match='400 to 599'):
+        problems.ProblemError(302)
