@@ -1,0 +1,1 @@
+"""One suite, one file a transport."""

@@ -1,0 +1,22 @@
+"""The transport for RabbitMQ keeps what every transport must."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from service_scaffold.testing import conformance
+from test.brokers.rabbitmq import RabbitMQ
+from test.conformance.proxied import ProxiedControl
+
+
+class TestAmqp(conformance.Suite):
+    """Against a real broker, through a proxy that can fail."""
+
+    skips: ClassVar[dict[str, str]] = {}
+
+    @pytest.fixture
+    def broker(self, rabbitmq: RabbitMQ) -> ProxiedControl:
+        """The broker of the session; each test has names of its own."""
+        return ProxiedControl(rabbitmq)
