@@ -51,7 +51,7 @@ class Graveyard:
         if not subscription.keeps_dead_letters:
             subscription.stats.dropped += 1
             return
-        letter = message.replace(headers={**message.headers, **self._facts(message, death)})
+        letter = message.replace(headers={**_kept(message), **self._facts(message, death)})
         attempt = 0
         while True:
             error = await self._store(letter)
@@ -100,6 +100,15 @@ class Graveyard:
             headers.ORIGIN_GROUP: self._subscription.group or '',
             headers.ORIGIN_MESSAGE_ID: message.message_id,
         }
+
+
+def _kept(message: Message) -> dict[str, str]:
+    """Return the headers without those that would keep readers of the dead letters from it."""
+    return {
+        name: value
+        for name, value in message.headers.items()
+        if name not in (headers.DEADLINE, headers.REPLAY_GROUP)
+    }
 
 
 def _log(subscription: EventSubscription, message: Message, death: Death) -> None:
