@@ -160,18 +160,15 @@ class _Server:
             started = await self._start(stop)
         except Exception:
             LOGGER.critical('The service did not start', exc_info=True)
-            await self._stop()
+            await self._stop(entrance)
             return 1
-        finally:
-            await entrance.close()
         if started:
-            for bound in sockets:
-                await web.SockSite(self._runner, bound, backlog=gate.BACKLOG).start()
+            entrance.admit(cast(web.Server, self._runner.server))
             LOGGER.info('Started in %.0f ms', (time.monotonic() - begun) * 1000)
             await stop.wait()
             self._lifecycle.begin_stop()
             await asyncio.sleep(cast(float, self._config['pre_stop_s']))
-        return await self._stop()
+        return await self._stop(entrance)
 
     async def _start(self, stop: StopRequest) -> bool:
         """Start the application; False when it was told to stop before that was done."""
@@ -190,10 +187,11 @@ class _Server:
         starting.result()
         return True
 
-    async def _stop(self) -> int:
+    async def _stop(self, entrance: gate.Gate) -> int:
         self._watchdog.start(self._timeout_s + _GRACE_S)
         self._lifecycle.limit_stop(self._timeout_s)
         await self._lifecycle.before_shutdown()
+        await entrance.close()
         clean = await self._clean_up()
         await self._lifecycle.shutdown()  # nothing to do, unless what comes before was cut short
         clean = clean and not self._lifecycle.failures and not self._runner.cut

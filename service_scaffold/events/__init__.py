@@ -28,7 +28,7 @@ from service_scaffold.events.publisher import EventPublisher
 from service_scaffold.events.stats import HANDLER_BUCKETS_S
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.events.table import SubscriptionTable
-from service_scaffold.message import Message
+from service_scaffold.message import Handler, Message, Middleware
 
 __all__ = [
     'HANDLER_BUCKETS_S',
@@ -43,8 +43,10 @@ __all__ = [
     'EventListener',
     'EventPublisher',
     'EventSubscription',
+    'Handler',
     'InvalidBody',
     'Message',
+    'Middleware',
     'NoResponder',
     'Policy',
     'PublishError',

@@ -3,7 +3,9 @@
 aiohttp serves an application only after its `on_startup`. Orchestrators want an answer earlier: a
 port that is taken must end the start before anything else begins, and readiness must be seen to be
 false while features start. So the sockets are bound first and served by the gate; when the
-application has started they are handed over without having been closed in between.
+application has started, new connections go to it. The listeners stay the same for the whole life:
+a listener that is closed loses the connections that it is just accepting. Connections that the
+gate has accepted it answers to their end.
 """
 
 from __future__ import annotations
@@ -61,10 +63,10 @@ def show(host: str, port: int) -> str:
 
 
 class Gate:
-    """Serves sockets until the application can: live is 200, everything else a 503.
+    """Serves sockets: by itself until the application can, then by the application.
 
     Args:
-        sockets: Bound and listening; they stay open when the gate closes.
+        sockets: Bound and listening; they belong to the gate from `open` on.
         prefix: Path prefix of the service.
         cors: Adds its headers, as it does later.
     """
@@ -81,18 +83,23 @@ class Gate:
         self._paths = {f'{base}{health.PATH}' for base in ('', prefix)}
         self._cors = cors
         self._web = web.Server(self._handle)
+        self._serving = self._web
         self._listeners: list[asyncio.Server] = []
 
     async def open(self) -> None:
         """Begin to answer."""
         loop = asyncio.get_running_loop()
         for bound in self._sockets:
-            # A listener closes its socket; the copy shares the queue of new connections.
-            listener = await loop.create_server(self._web, sock=bound.dup(), backlog=BACKLOG)
-            self._listeners.append(listener)
+            self._listeners.append(
+                await loop.create_server(lambda: self._serving(), sock=bound, backlog=BACKLOG)
+            )
+
+    def admit(self, application: web.Server) -> None:
+        """Let the application serve the connections that are made from now on."""
+        self._serving = application
 
     async def close(self) -> None:
-        """Stop answering; connections that nobody has accepted yet wait in the sockets."""
+        """Accept no more connections, and end those that the gate itself still serves."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()

@@ -47,13 +47,23 @@ async def test_only_live_and_status_are_answered(path, status):
             assert answer.headers['Retry-After'] == '1'
 
 
-async def test_connections_made_while_it_closes_wait_for_the_application():
-    """The socket is handed over, not closed: nobody is refused."""
-    async with opened() as (_, entrance, bound):
-        await entrance.close()
-        _, writer = await asyncio.wait_for(
-            asyncio.open_connection(*bound[0].getsockname()), timeout=1
-        )
+async def test_connections_go_to_the_application_once_it_is_admitted():
+    """Those that the gate has accepted before are answered by it, not dropped."""
+
+    async def answer(request):
+        return web.Response(text='application')
+
+    async with opened() as (client, entrance, bound):
+        reader, writer = await asyncio.open_connection(*bound[0].getsockname())
+        async with client.get('/') as refused:
+            assert refused.status == 503
+
+        entrance.admit(web.Server(answer))
+
+        async with client.get('/') as admitted:
+            assert await admitted.text() == 'application'
+        writer.write(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+        assert b'503' in await asyncio.wait_for(reader.readline(), timeout=1)
         writer.close()
 
 
