@@ -1,0 +1,46 @@
+"""The topic filters of one consumer: which bindings need them, and what they are numbered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from service_scaffold.transports.base import Binding, Delivery
+from service_scaffold.transports.patterns import Matcher
+
+
+class Filters:
+    """What is subscribed to: each filter once, with the bindings that need it."""
+
+    def __init__(self) -> None:
+        self.bindings: dict[str, list[Binding]] = {}
+        self.identifiers: dict[str, int] = {}
+        self._texts: dict[int, str] = {}
+        self._matchers: dict[str, Matcher[Binding]] = {}
+
+    def add(self, text: str, binding: Binding, identifier: Callable[[str], Iterable[int]]) -> None:
+        """Note that `binding` needs the filter; give the filter its identifier if it is new."""
+        if text not in self.bindings:
+            free = next(number for number in identifier(text) if number not in self._texts)
+            self.identifiers[text] = free
+            self._texts[free] = text
+        self.bindings.setdefault(text, []).append(binding)
+        matcher = self._matchers.setdefault(binding.exchange, Matcher())
+        matcher.add(binding.pattern, binding, binding.exchange_type)
+
+    def remove(self, text: str, binding: Binding) -> bool:
+        """Note that `binding` needs the filter no longer; tell whether nobody does."""
+        self.bindings[text].remove(binding)
+        self._matchers[binding.exchange].remove(binding.pattern, binding, binding.exchange_type)
+        if self.bindings[text]:
+            return False
+        del self.bindings[text], self._texts[self.identifiers.pop(text)]
+        return True
+
+    def text(self, identifier: int) -> str | None:
+        """Return the filter of an identifier."""
+        return self._texts.get(identifier)
+
+    def matching(self, delivery: Delivery) -> Sequence[Binding]:
+        """Return the bindings that want a delivery, through whatever filter."""
+        matcher = self._matchers.get(delivery.exchange)
+        return () if matcher is None else matcher.match(delivery.routing)
