@@ -148,8 +148,11 @@ class Member(Reader):
     async def commit(self, offsets: Offsets) -> None:
         """Store the offsets of the *next* record to read, for the group. Bounded in time.
 
+        Before `subscribe` it fixes where the group begins, as long as the group has no members.
+
         Raises:
-            GenerationEnded: The group has rebalanced; these partitions may be someone else's.
+            GenerationEnded: The group has rebalanced; these partitions may be someone else's. Or
+                it has members, and we are none.
             ConnectionLost: The broker did not answer.
         """
 

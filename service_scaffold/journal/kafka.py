@@ -156,7 +156,7 @@ class KafkaJournal(base.Journal):
         for task in late:
             task.cancel()
         for task in done:
-            if (error := task.exception()) is not None:
+            if not task.cancelled() and (error := task.exception()) is not None:
                 LOGGER.debug('Closing a part of a Kafka connection failed: %s', error)
 
     # Topics

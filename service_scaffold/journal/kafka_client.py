@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,7 @@ __all__ = [
     'bounded',
     'discard_consumer',
     'discard_producer',
+    'end_fetch',
     'explain_refusal',
     'kafka_errors',
     'make_client',
@@ -56,11 +58,11 @@ __all__ = [
 HEARTBEAT_MS = 1000
 SESSION_TIMEOUT_MS = 10_000
 REBALANCE_TIMEOUT_MS = 15_000
-METADATA_MAX_AGE_MS = 10_000
+METADATA_MAX_AGE_MS = 5_000
 TRANSACTION_TIMEOUT_MS = 10_000
 MAX_BATCH_BYTES = 64 * 1024
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
-STOP_LIMIT_S = 1.0
+STOP_LIMIT_S = 0.8
 
 _AUTHORIZATION = (
     kafka_errors.AuthenticationFailedError,
@@ -229,7 +231,7 @@ def translate(error: BaseException, action: str) -> errors.ScaffoldError:
     if isinstance(error, _GENERATION):
         return errors.GenerationEnded(f'{action}: the group has rebalanced')
     if isinstance(error, _NO_TOPIC):
-        return errors.BindingRefused(f'{action}: the topic does not exist')
+        return errors.BindingRefused(f'{action}: the topic or partition does not exist')
     if isinstance(error, _TOO_LARGE):
         return errors.PublishError(
             f'{action}: larger than the broker accepts', phase='confirm', maybe_sent=False
@@ -290,15 +292,27 @@ def partition_state(consumer: Any, partition: TopicPartition) -> Any:
     return subscription.assignment.state_value(partition)
 
 
+def end_fetch(consumer: Any) -> None:
+    """Note that a fetch has ended by an error, which the client forgets to do.
+
+    It would take the consumer for one that fetches all the time, whatever becomes of it.
+    """
+    subscription = consumer._subscription
+    subscription._fetch_count = 0
+    subscription._last_fetch_ended = time.monotonic()
+
+
 async def discard_consumer(consumer: Any, limit_s: float = STOP_LIMIT_S) -> None:
     """End a consumer: leave its group if the broker answers in time, and leave nothing behind."""
-    try:
-        async with asyncio.timeout(limit_s):
-            await consumer.stop()
-    except (TimeoutError, kafka_errors.KafkaError, OSError):
-        owners = (consumer, consumer._coordinator, consumer._fetcher, consumer._client)
-        await _cancel_tasks_of(owners)
-        await _close_client(consumer._client)
+    # In a task, because the client lets the cancellation of its own tasks escape from `stop`.
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait({stopping}, timeout=limit_s)
+    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
+        return
+    stopping.cancel()
+    owners = (consumer, consumer._coordinator, consumer._fetcher, consumer._client)
+    await _cancel_tasks_of(owners)
+    await _close_client(consumer._client)
 
 
 async def discard_producer(producer: Any) -> None:
@@ -324,11 +338,9 @@ def _settle(future: asyncio.Future[Any]) -> None:
 
 
 async def _close_client(client: Any) -> None:
-    try:
-        async with asyncio.timeout(STOP_LIMIT_S / 2):
-            await client.close()
-    except (TimeoutError, kafka_errors.KafkaError, OSError):
-        pass  # its sockets are closed already, only their last bytes were waited for
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.wait({closing}, timeout=STOP_LIMIT_S / 2)
+    _settle(closing)  # its sockets are closed already, only their last bytes were waited for
 
 
 async def _cancel_tasks_of(owners: Iterable[object]) -> None:

@@ -43,6 +43,7 @@ class KafkaMember(KafkaReader, base.Member):
         self._listener = listener
         self._assignment: frozenset[base.TopicPartition] = frozenset()
         self._open = asyncio.Event()
+        self._paused: set[TopicPartition] = set()
         self._failure: Exception | None = None
 
     @property
@@ -59,7 +60,13 @@ class KafkaMember(KafkaReader, base.Member):
     def assignment(self) -> frozenset[base.TopicPartition]:
         return self._assignment
 
-    async def subscribe(self, topics: Iterable[str]) -> None:
+    async def subscribe(self, topics: Iterable[str], member_id: str = '') -> None:
+        """Join; `member_id` is that of an earlier connection of ours, if there was one.
+
+        The group would wait for that member until its session ends.
+        """
+        if member_id:
+            self._consumer._coordinator.member_id = member_id
         self._consumer.subscribe(list(topics), listener=_Listener(self))
 
     async def _fetch_slice(self, limit: int, timeout_s: float) -> Runs:
@@ -101,6 +108,17 @@ class KafkaMember(KafkaReader, base.Member):
             found = await stable_offsets(self._consumer, self._group, wanted)
         return {where: found.get(TopicPartition(*where)) for where in wanted}
 
+    def pause(self, partitions: Iterable[base.TopicPartition]) -> None:
+        wanted = self._owned(partitions)
+        self._paused.update(wanted)
+        self._consumer.pause(*wanted)
+
+    def resume(self, partitions: Iterable[base.TopicPartition]) -> None:
+        wanted = self._owned(partitions)
+        self._paused.difference_update(wanted)
+        if self._open.is_set():
+            self._consumer.resume(*wanted)
+
     # Called by the client; what is raised there would only be logged.
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
@@ -114,15 +132,16 @@ class KafkaMember(KafkaReader, base.Member):
     async def give(self, partitions: Iterable[TopicPartition]) -> None:
         """Position what has come, tell the listener, and read on."""
         assigned = list(partitions)
-        # Whatever the client fetches before the positions are right is dropped while paused.
-        self._consumer.pause(*assigned)
         self._assignment = _frozen(assigned)
+        self._paused = set()
         try:
+            # Whatever the client fetches before the positions are right is dropped while paused.
+            self._consumer.pause(*assigned)
             await self._position(assigned)
             await self._listener.on_assigned(self._assignment)
         except (errors.ScaffoldError, kafka_errors.KafkaError) as error:
             self._failure = error
-        self._consumer.resume(*self._owned(assigned))
+        self._consumer.resume(*self._owned(set(assigned) - self._paused))
         self._open.set()
 
     async def _position(self, assigned: Iterable[TopicPartition]) -> None:

@@ -21,9 +21,14 @@ from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_protocol import MemberSender, Membership
 from service_scaffold.journal.partitioner import partition_of
 
-FEW = 4
+FEW = 16
 """Up to so many records go one by one, so that concurrent callers share the client's batches."""
 ABORT_LIMIT_S = 0.7
+MISSING_S = 1.0
+MISSING_ANSWERS = 8
+"""So often the broker must say, within so many seconds, that it does not know a topic."""
+
+_LEADERLESS = (kafka_errors.NotLeaderForPartitionError, kafka_errors.LeaderNotAvailableError)
 
 OnConfirm = Callable[[int], None] | None
 
@@ -87,10 +92,8 @@ class KafkaProducer(base.Producer):
         futures: dict[int, asyncio.Future[Any]] = {}
         for position, record in enumerate(records):
             try:
-                partition = record.partition
-                if partition is None:
-                    partition = self._partition(record, await self._count(record.topic))
-                futures[position] = await self._producer.send(
+                partition = self._partition(record, await self._count(record.topic))
+                future = await self._producer.send(
                     record.topic,
                     record.value,
                     record.key,
@@ -98,18 +101,15 @@ class KafkaProducer(base.Producer):
                     record.timestamp,
                     list(record.headers),  # the client takes nothing else
                 )
+                futures[position] = _watch(future, 1, on_confirm)
             except kafka_errors.KafkaError as error:
-                outcome[position] = _refusal(error, record.topic)
+                outcome[position] = self._refusal(error, record.topic)
         if on_sent is not None:
             on_sent()
         for position, future in futures.items():
             confirmed = await self._confirm(future, records[position].topic)
-            if isinstance(confirmed, Exception):
-                outcome[position] = confirmed
-                continue
-            outcome[position] = confirmed.offset
-            if on_confirm is not None:
-                on_confirm(1)
+            failed = isinstance(confirmed, Exception)
+            outcome[position] = confirmed if failed else confirmed.offset
 
     async def _send_batches(
         self,
@@ -129,9 +129,11 @@ class KafkaProducer(base.Producer):
             if isinstance(count, Exception):
                 outcome[position] = count
                 continue
-            partition = record.partition
-            if partition is None:
+            try:
                 partition = self._partition(record, count)
+            except kafka_errors.KafkaError as error:
+                outcome[position] = self._refusal(error, topic)
+                continue
             batch = filling.get((topic, partition))
             if batch is None or not _append(batch, record, position):
                 if batch is not None:
@@ -150,10 +152,8 @@ class KafkaProducer(base.Producer):
         self, batch: _Batch, topic: str, partition: int, on_confirm: OnConfirm
     ) -> None:
         batch.builder.close()  # or a single `send` could add to it
-        batch.future = await self._producer.send_batch(batch.builder, topic, partition=partition)
-        if on_confirm is not None:
-            size = len(batch.positions)
-            batch.future.add_done_callback(lambda future: _confirmed(future, on_confirm, size))
+        future = await self._producer.send_batch(batch.builder, topic, partition=partition)
+        batch.future = _watch(future, len(batch.positions), on_confirm)
 
     def _note(self, batch: _Batch, confirmed: Any, outcome: list[int | Exception]) -> None:
         for index, position in enumerate(batch.positions):
@@ -175,18 +175,58 @@ class KafkaProducer(base.Producer):
             reason = 'the connection was closed' if future.done() else 'no confirm in time'
             raise errors.ConnectionLost(f'publishing to {topic}: {reason}')
         error = future.exception()
-        return future.result() if error is None else _refusal(error, topic)
+        return future.result() if error is None else self._refusal(error, topic)
+
+    def _refusal(self, error: BaseException, topic: str) -> Exception:
+        """Return why the broker refused a record.
+
+        Raises:
+            ConnectionLost, Fenced: Nothing that comes after will be better off.
+        """
+        leaderless = isinstance(error, _LEADERLESS)
+        if leaderless and self._producer.client.cluster.partitions_for_topic(topic) is None:
+            # Deleted in the meantime: the client only says that it has no leader.
+            error = kafka_errors.UnknownTopicOrPartitionError(topic)
+        refused = translate(error, f'publishing to {topic}')
+        if isinstance(refused, errors.ConnectionLost | errors.Fenced):
+            raise refused from error
+        if isinstance(refused, errors.JournalError):
+            return errors.PublishError(str(refused), phase='confirm')
+        return refused
 
     async def _count_or_refusal(self, topic: str) -> int | Exception:
         try:
             return await self._count(topic)
         except kafka_errors.KafkaError as error:
-            return _refusal(error, topic)
+            return self._refusal(error, topic)
 
     async def _count(self, topic: str) -> int:
-        return len(await self._producer.partitions_for(topic))
+        """Return how many partitions a topic has; asks the broker the first time."""
+        cluster = self._producer.client.cluster
+        partitions = cluster.partitions_for_topic(topic)
+        return len(partitions or await self._look_up(topic))
+
+    async def _look_up(self, topic: str) -> set[int]:
+        """Not the client's own way, which takes an outage for a topic that does not exist."""
+        client = self._producer.client
+        client.add_topic(topic)
+        answers = 0
+        async with bounded(f'publishing to {topic}', self._timeout_s):
+            while answers < MISSING_ANSWERS:
+                answers += bool(await client.force_metadata_update())
+                partitions: set[int] | None = client.cluster.partitions_for_topic(topic)
+                if partitions:
+                    return partitions
+                if topic in client.cluster.unauthorized_topics:
+                    raise kafka_errors.TopicAuthorizationFailedError(topic)
+                await asyncio.sleep(MISSING_S / MISSING_ANSWERS)
+        raise kafka_errors.UnknownTopicOrPartitionError(topic)
 
     def _partition(self, record: base.NewRecord, count: int) -> int:
+        if (partition := record.partition) is not None:
+            if not 0 <= partition < count:
+                raise kafka_errors.UnknownTopicOrPartitionError(f'partition {partition}')
+            return partition
         key = record.key
         return next(self._turns) % count if key is None else partition_of(key, count)
 
@@ -202,7 +242,7 @@ class KafkaProducer(base.Producer):
         if not offsets:
             return
         assert self._sender is not None, 'only a transactional producer commits offsets'
-        self._sender.member = member.membership if isinstance(member, KafkaMember) else Membership()
+        self._sender.member = _fence(member, offsets)
         wanted = {
             TopicPartition(*where): OffsetAndMetadata(offset, '')
             for where, offset in offsets.items()
@@ -262,6 +302,19 @@ class KafkaProducer(base.Producer):
         await discard_producer(self._producer)
 
 
+def _fence(member: base.Member | None, offsets: base.Offsets) -> Membership:
+    """Return in whose name offsets are committed.
+
+    Raises:
+        GenerationEnded: The member has left, or the partitions are not its own any more.
+    """
+    if not isinstance(member, KafkaMember):
+        return Membership()
+    if member.generation < 0 or not member.assignment >= offsets.keys():
+        raise errors.GenerationEnded('committing offsets in a transaction: they are not ours now')
+    return member.membership
+
+
 def _append(batch: _Batch, record: base.NewRecord, position: int) -> bool:
     appended = batch.builder.append(
         timestamp=record.timestamp, key=record.key, value=record.value, headers=list(record.headers)
@@ -272,16 +325,12 @@ def _append(batch: _Batch, record: base.NewRecord, position: int) -> bool:
     return True
 
 
-def _confirmed(future: asyncio.Future[Any], on_confirm: Callable[[int], None], size: int) -> None:
-    if not future.cancelled() and future.exception() is None:
-        on_confirm(size)
+def _watch(future: asyncio.Future[Any], size: int, on_confirm: OnConfirm) -> asyncio.Future[Any]:
+    """Report a confirm as it comes, and look at an error that nobody may wait for any more."""
 
+    def done(future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None and on_confirm is not None:
+            on_confirm(size)
 
-def _refusal(error: BaseException, topic: str) -> Exception:
-    """Return why the broker refused a record; raise if that ends the connection or the producer."""
-    refused = translate(error, f'publishing to {topic}')
-    if isinstance(refused, errors.ConnectionLost | errors.Fenced):
-        raise refused from error
-    if isinstance(refused, errors.JournalError):
-        return errors.PublishError(str(refused), phase='confirm')
-    return refused
+    future.add_done_callback(done)
+    return future

@@ -13,6 +13,7 @@ from service_scaffold.journal.kafka_client import (
     TopicPartition,
     bounded,
     discard_consumer,
+    end_fetch,
     kafka_errors,
     partition_state,
     translate,
@@ -96,14 +97,19 @@ class KafkaReader(base.Reader):
         return await self._get(limit, timeout_s)
 
     async def _get(self, limit: int, timeout_s: float) -> Runs:
+        ended = False
         try:
             runs: Runs = await self._consumer.getmany(
                 timeout_ms=int(timeout_s * 1000), max_records=limit
             )
+            ended = True
         except kafka_errors.OffsetOutOfRangeError as error:
             raise await self._offsets_lost(error.args[0]) from error
         except kafka_errors.KafkaError as error:
             raise translate(error, 'reading') from error
+        finally:
+            if not ended:
+                end_fetch(self._consumer)
         return runs
 
     async def _offsets_lost(self, asked: Mapping[TopicPartition, int]) -> errors.OffsetsLost:

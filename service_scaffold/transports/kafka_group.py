@@ -20,7 +20,7 @@ LOGGER = logging.getLogger(__name__)
 
 CHUNK = 500
 """How many records are taken from the client's buffer at once."""
-WAIT_S = 1.0
+WAIT_S = 0.5
 COMMIT_EVERY_S = 0.3
 REVOKE_LIMIT_S = 5.0
 """How long a rebalance waits for the handlers of partitions that are about to leave."""
@@ -28,6 +28,10 @@ JOIN_LIMIT_S = 6.0
 LAST_COMMIT_S = 0.8
 NO_PAUSE_LIMIT_S = 20 * 86400.0
 """A slow handler must not cost the membership; a dead process does, by its missing heartbeats."""
+MEMBER_ID = 'kafka_member_id'
+"""Under this name the group's name for us is kept over reconnects."""
+BEGUN = 'kafka_begun'
+"""Under this name it is kept that the group is not new."""
 
 Declare = Callable[[str], Awaitable[Exception | None]]
 """Makes sure that a topic exists; returns why it does not."""
@@ -92,7 +96,7 @@ class GroupIntake(Intake):
         # broker refuses it once the group has members: then they have done it.
         with contextlib.suppress(errors.GenerationEnded):
             await self._begin()
-        await member.subscribe([self._spec.exchange])
+        await member.subscribe([self._spec.exchange], self._spec.keep.get(MEMBER_ID, ''))
         self._committer = asyncio.create_task(self._commit_now_and_then(), name='kafka commits')
         with contextlib.suppress(TimeoutError):
             # A member that was killed holds up the group until its session ends; the offsets
@@ -111,7 +115,8 @@ class GroupIntake(Intake):
         everything = [TopicPartition(topic, number) for number in range(count)]
         committed = await self._own().committed(everything)
         known = {where: offset for where, offset in committed.items() if offset is not None}
-        if known or self._spec.start == 'first':
+        # Without any commit and yet not new: the topic was deleted, and made again.
+        if known or self._spec.start == 'first' or self._spec.keep.get(BEGUN):
             return known
         ends = await self._journal.offsets(everything, 'end')
         await self._own().commit(ends)
@@ -160,7 +165,10 @@ class GroupIntake(Intake):
         self._returned = [d for d in self._returned if d.raw.partition not in gone]
         self._shares = shares
         self._rebalancing = False
+        self._spec.keep[BEGUN] = True
+        self._spec.keep[MEMBER_ID] = member.membership.member_id
         self._joined.set()
+        self._changed.set()
 
     def _running(self) -> int:
         return sum(share.running for share in self._shares.values()) - len(self._returned)
@@ -175,6 +183,8 @@ class GroupIntake(Intake):
             taken = self._take(limit)
             if taken:
                 return taken
+            if self._paused:
+                await asyncio.wait({self._journal.lost}, timeout=WAIT_S)
             try:
                 runs = await self._own().fetch_runs(max(limit, CHUNK), WAIT_S)
             except errors.JournalError as error:

@@ -17,7 +17,7 @@ from service_scaffold.transports.kafka_records import to_deliveries
 
 LOGGER = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 8.0
+LOOK_EVERY_S = 5.0
 """How often partitions that were added are looked for."""
 WAIT_S = 1.0
 KEEP = 'kafka'
