@@ -91,10 +91,13 @@ class GroupConsumer(Consumer):
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
-            elif self._inline is not None:
-                await self._run(await self._fetch(session, room), session, self._inline)
+                continue
+            deliveries = await self._fetch(session, room)
+            # Looked at now: subscriptions may have come and gone while we waited.
+            if self._inline is not None and not self._in_flight:
+                await self._run(deliveries, session, self._inline)
             else:
-                self._dispatch(await self._fetch(session, room), session)
+                self._dispatch(deliveries, session)
 
     # A single subscription, one message at a time
 
@@ -110,7 +113,7 @@ class GroupConsumer(Consumer):
             if done:
                 session.intake.settle(done)
             if begun.value < len(deliveries):
-                session.intake.requeue(deliveries[begun.value :])
+                self._dispatch(deliveries[begun.value :], session)
 
     def _admitted(
         self,
@@ -127,9 +130,9 @@ class GroupConsumer(Consumer):
         epoch = intake.epoch
         settled_at = perf_counter()
         for delivery in deliveries:
-            if intake.epoch != epoch or self._stopping:
-                if self._over(session):
-                    return
+            if intake.epoch != epoch or self._stopping or self._inline is not pipeline:
+                if self._over(session) or self._inline is not pipeline:
+                    return  # the rest goes back, or to those who are subscribed now
                 if not intake.alive(delivery):
                     begun.value += 1
                     pipeline.stats.stale += 1
@@ -160,7 +163,7 @@ class GroupConsumer(Consumer):
     def _dispatch(self, deliveries: Sequence[Delivery], session: Session) -> None:
         intake = session.intake
         for index, delivery in enumerate(deliveries):
-            if self._over(session):
+            if self._over(session) or not self.subscriptions:
                 intake.requeue(deliveries[index:])
                 return
             targets = self._targets(delivery)
