@@ -14,7 +14,10 @@ from test.conformance.proxied import ProxiedControl
 class TestAmqp(conformance.Suite):
     """Against a real broker, through a proxy that can fail."""
 
-    skips: ClassVar[dict[str, str]] = {}
+    skips: ClassVar[dict[str, str]] = {
+        'test_a_new_group_can_begin_with_the_first_message': 'a queue keeps no history',
+        'test_order_per_key_holds_over_the_whole_group': 'consumers of a queue compete',
+    }
 
     @pytest.fixture
     def broker(self, rabbitmq: RabbitMQ) -> ProxiedControl:

@@ -34,7 +34,7 @@ class TestMemory(conformance.Suite):
 
     skips: ClassVar[dict[str, str]] = {
         'test_a_new_group_can_begin_with_the_first_message': 'a queue keeps no history',
-        'test_order_per_key_holds_over_the_whole_group': 'members of a group compete for messages',
+        'test_order_per_key_holds_over_the_whole_group': 'members of a group compete',
     }
 
     @pytest.fixture

@@ -14,7 +14,13 @@ from test.conformance.proxied import ProxiedControl
 class TestMqtt(conformance.Suite):
     """Against a real broker, through a proxy that can fail."""
 
-    skips: ClassVar[dict[str, str]] = {}
+    skips: ClassVar[dict[str, str]] = {
+        'test_a_new_group_can_begin_with_the_first_message': 'the broker keeps no history',
+        'test_order_per_key_holds_over_the_whole_group': 'members of a group compete',
+        'test_nobody_there_is_said_at_once': 'a publisher is not told who subscribes',
+        'test_one_bad_subscription_leaves_the_others_alone': 'topics have no exchange type',
+        'test_a_group_keeps_what_comes_while_nobody_is_subscribed': 'no member, no group',
+    }
 
     @pytest.fixture
     def broker(self, mosquitto: Mosquitto) -> ProxiedControl:

@@ -120,6 +120,8 @@ class Groups(Case):
         await after.take(20)
         assert after.values == list(range(1, 21))
 
+    # Where it lacks, what is kept is kept for a member and not for the group: no member, no group.
+    @needs('group_redelivery')
     async def test_a_group_keeps_what_comes_while_nobody_is_subscribed(
         self, instances: Instances, exchange: str
     ) -> None:
@@ -136,6 +138,44 @@ class Groups(Case):
 
         await _all_handled([first, second], 20)
         assert sorted(set(together(first, second))) == list(range(20))
+
+    @needs('group_redelivery')
+    async def test_unsubscribing_hands_back_what_had_not_begun(
+        self, instances: Instances, exchange: str
+    ) -> None:
+        """The running handler finishes; the rest waits for whoever subscribes next."""
+        instance = await instances.start()
+        gate, view, inbox = Gate(), Inbox(), Inbox()
+        first = await instance.subscribe(exchange, '#', gate, group='g')
+        await instance.subscribe(exchange, '#', view)
+        await instance.publisher.publish_many(exchange, [('tank', n, 'k') for n in range(10)])
+        await gate.next()
+        await view.take(10)
+
+        first.unsubscribe()
+        gate.open()
+        await instance.subscribe(exchange, '#', inbox, group='g')
+
+        await inbox.all_of(range(1, 10))
+        assert gate.finished.values == [0]
+
+    async def test_subscriptions_of_a_group_come_and_go_while_messages_flow(
+        self, instances: Instances, exchange: str
+    ) -> None:
+        """The one that stays gets everything once, in order, whoever joins and leaves it."""
+        instance = await instances.start()
+        stays, guest = Inbox(), Inbox()
+        await instance.subscribe(exchange, 'tank.#', stays, group='g')
+        for start in range(0, 100, 20):
+            items = [('tank.level', number, 'k') for number in range(start, start + 20)]
+            await instance.publisher.publish_many(exchange, items[:10])
+            joined = await instance.subscribe(exchange, '*.level', guest, group='g')
+            await instance.publisher.publish_many(exchange, items[10:])
+            await guest.all_of(range(start + 10, start + 20))
+            joined.unsubscribe()
+
+        await stays.take(100)
+        assert stays.values == list(range(100))
 
     async def test_closing_many_at_once_loses_nothing(
         self, instances: Instances, exchange: str
