@@ -83,16 +83,17 @@ class Partition:
     def read(self, offset: int, limit: int, *, committed: bool) -> tuple[Sequence[Record], int]:
         """Return up to `limit` records from `offset` on, and where the next reading begins."""
         end = self.stable if committed else self.end
+        hidden = self._aborted if committed else frozenset()
         position = self._index(offset)
-        if not committed or not self._aborted:
-            found = self._records[position : position + limit]
-            if found and found[-1].offset >= end:
-                del found[bisect_left(found, end, key=_offset) :]
-        else:
-            rest = itertools.islice(self._records, position, None)
-            stable = itertools.takewhile(lambda record: record.offset < end, rest)
-            visible = (record for record in stable if record.offset not in self._aborted)
-            found = list(itertools.islice(visible, limit))
+        found: list[Record] = []
+        while len(found) < limit:
+            run = self._records[position : position + limit - len(found)]
+            if run and run[-1].offset >= end:
+                del run[bisect_left(run, end, key=_offset) :]
+            if not run:
+                break
+            position += len(run)
+            found += [record for record in run if record.offset not in hidden] if hidden else run
         following = found[-1].offset + 1 if found else offset
         return found, self.skip(following, committed=committed)
 
@@ -111,12 +112,13 @@ class Partition:
 
     def at_time(self, timestamp: int) -> int:
         """Return the first stable offset at or after a time, else the last stable one."""
+        stable = self.stable
         for record in self._records:
-            if record.offset >= self.stable:
+            if record.offset >= stable:
                 break
             if record.timestamp >= timestamp and record.offset not in self._aborted:
                 return record.offset
-        return self.stable
+        return stable
 
     def trim(self, records: int, size_bytes: int) -> None:
         """Drop the oldest records beyond a number and a size; in larger steps, for speed."""

@@ -16,6 +16,7 @@ from service_scaffold.clock import Clock
 from service_scaffold.journal.memory_broker import find_broker
 from service_scaffold.journal.memory_network import Connection
 from service_scaffold.message import Message
+from service_scaffold.transports.address import Address
 from service_scaffold.transports.base import (
     Capabilities,
     Delivery,
@@ -28,7 +29,8 @@ from service_scaffold.transports.base import (
 )
 from service_scaffold.transports.memory_bus import MemoryBus
 from service_scaffold.transports.memory_exchange import MemoryExchange, Sink
-from service_scaffold.transports.memory_intake import GroupIntake, LiveIntake, MemoryIntake
+from service_scaffold.transports.memory_intake import GroupIntake, MemoryIntake
+from service_scaffold.transports.memory_live import LiveIntake
 from service_scaffold.transports.memory_presence import MemoryPresence
 from service_scaffold.transports.memory_records import MemoryDelivery
 from service_scaffold.transports.memory_state import MemoryState
@@ -52,7 +54,7 @@ def broker(
     if isinstance(of, Settings):
         name, scope, clock = of.address.host, of.scope, of.clock
     else:
-        name = of.removeprefix('memory://')
+        name = Address.parse(of).host if '://' in of else of
     return find_broker(name, scope=scope, clock=clock).companion(MemoryBus, MemoryBus)
 
 
@@ -87,15 +89,16 @@ class MemoryTransport(Transport):
     async def intake(self, spec: IntakeSpec) -> Intake:
         await asyncio.sleep(0)
         await self._connection.cross()
+        place = self.bus.routing, self.bus.worklist, self._connection, self.settings
         intake: MemoryIntake
         if spec.group is None:
-            intake = LiveIntake(self.bus, self._connection, self.settings)
+            intake = LiveIntake(*place)
         else:
             self.bus.routing.declare(
                 spec.exchange, spec.exchange_type, passive=self.settings.declare == 'passive'
             )
             queue = self.bus.routing.queue(f'{spec.group}@{spec.exchange}')
-            intake = GroupIntake(self.bus, self._connection, self.settings, spec, queue)
+            intake = GroupIntake(*place, spec, queue)
         self.bus.worklist.enter(intake)
         self._intakes = [one for one in self._intakes if not one.ended]
         self._intakes.append(intake)
@@ -233,11 +236,11 @@ class MemoryTransport(Transport):
             await self._connection.cross()
 
     def _severed(self, reason: errors.ConnectionLost) -> None:
-        self._presence.lost()
-        self._end(str(reason))
         loop = self._connection.loop
         if loop is not None and not loop.is_closed():
             self.lose(reason)
+        self._presence.lost()
+        self._end(str(reason))
 
     def _end(self, reason: str) -> None:
         for intake in self._intakes:

@@ -84,6 +84,13 @@ class MemoryBus:
             if isinstance(consumer, MemoryIntake) and consumer.uses(name):
                 consumer.end(f'Exchange {name!r} on {self} was deleted')
 
+    def delete_group(self, group: str, exchange: str) -> None:
+        """Delete a group's queue with what it holds, as an operator would. Its members end."""
+        queue = self.routing.delete_queue(f'{group}@{exchange}')
+        for member in [] if queue is None else list(queue.members):
+            if isinstance(member, MemoryIntake):
+                member.end(f'The queue {group}@{exchange} on {self} was deleted')
+
     def dead_letters(self, exchange: str) -> list[Message]:
         """Return the dead letters of an exchange, oldest first."""
         store = self.routing.stores.get(f'{exchange}.dlq')

@@ -1,28 +1,18 @@
-"""Consumers on the memory bus: a member of a group, and the live views of one listener."""
+"""Consumers on the memory bus: what all share, and the member of a group."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from service_scaffold import errors
 from service_scaffold.journal.memory_network import Connection
-from service_scaffold.message import Message
 from service_scaffold.transports.base import Binding, Delivery, Intake, IntakeSpec, Settings
 from service_scaffold.transports.memory_queue import MemoryQueue
-from service_scaffold.transports.memory_records import MemoryDelivery, deliver
-
-if TYPE_CHECKING:
-    from service_scaffold.transports.memory_bus import MemoryBus
-
-LOGGER = logging.getLogger(__name__)
-
-LIVE_LIMIT = 10_000
-"""How many messages wait for a listener's live views together before the oldest is dropped."""
+from service_scaffold.transports.memory_records import MemoryDelivery
+from service_scaffold.transports.memory_routing import Routing
+from service_scaffold.transports.memory_worklist import Worklist
 
 
 class MemoryIntake(Intake):
@@ -32,9 +22,12 @@ class MemoryIntake(Intake):
         bindings: What was bound here and not refused.
     """
 
-    def __init__(self, bus: MemoryBus, connection: Connection, settings: Settings) -> None:
+    def __init__(
+        self, routing: Routing, worklist: Worklist, connection: Connection, settings: Settings
+    ) -> None:
         self.bindings: set[Binding] = set()
-        self._bus = bus
+        self._routing = routing
+        self._worklist = worklist
         self._connection = connection
         self._settings = settings
         self._waiter: asyncio.Future[None] | None = None
@@ -70,7 +63,7 @@ class MemoryIntake(Intake):
         refused: dict[Binding, Exception] = {}
         for binding in bindings:
             try:
-                self._bus.routing.declare(
+                self._routing.declare(
                     binding.exchange,
                     binding.exchange_type,
                     passive=self._settings.declare == 'passive',
@@ -105,7 +98,7 @@ class MemoryIntake(Intake):
         self._ended = reason
         self.epoch += 1
         self._release()
-        self._bus.worklist.leave(self)
+        self._worklist.leave(self)
         self.wake()
 
     def wake(self) -> bool:
@@ -138,13 +131,14 @@ class GroupIntake(MemoryIntake):
 
     def __init__(
         self,
-        bus: MemoryBus,
+        routing: Routing,
+        worklist: Worklist,
         connection: Connection,
         settings: Settings,
         spec: IntakeSpec,
         queue: MemoryQueue,
     ) -> None:
-        super().__init__(bus, connection, settings)
+        super().__init__(routing, worklist, connection, settings)
         self._prefetch = spec.prefetch
         self._queue = queue
         self._unsettled: dict[int, MemoryDelivery] = {}
@@ -158,6 +152,11 @@ class GroupIntake(MemoryIntake):
     @property
     def unfinished(self) -> int:
         return len(self._unsettled)
+
+    @property
+    def eager(self) -> bool:
+        """Whether it may take more."""
+        return len(self._unsettled) < self._prefetch and not self._paused
 
     def __str__(self) -> str:
         return f'{self._queue.name} at {self._connection}'
@@ -173,21 +172,28 @@ class GroupIntake(MemoryIntake):
         await self._cross()
         for binding in bindings:
             self.bindings.discard(binding)
-            self._bus.routing.unbind_queue(self._queue, binding)
+            self._routing.unbind_queue(self._queue, binding)
 
     def alive(self, delivery: Delivery) -> bool:
         return id(delivery) in self._unsettled
 
+    def lag(self) -> int:
+        return len(self._queue)
+
     def settle(self, deliveries: Sequence[Delivery]) -> None:
+        if self._deaf:
+            return
         unsettled = self._unsettled
         for delivery in deliveries:
             unsettled.pop(id(delivery), None)
         if self._waiter is not None and len(self._queue):
             self.wake()
         if not unsettled:
-            self._bus.worklist.progressed()
+            self._worklist.progressed()
 
     def requeue(self, deliveries: Sequence[Delivery]) -> None:
+        if self._deaf:
+            return
         self._queue.give_back(self._withdraw(deliveries))
         self.wake()
 
@@ -196,15 +202,20 @@ class GroupIntake(MemoryIntake):
         self._pass_on()
 
     def _bind(self, binding: Binding) -> None:
-        self._bus.routing.bind_queue(self._queue, binding)
+        self._routing.bind_queue(self._queue, binding)
 
     def _take(self, limit: int) -> Sequence[Delivery]:
         room = self._prefetch - len(self._unsettled)
         if room <= 0 or limit <= 0:
             return ()
-        taken = self._queue.take(min(limit, room))
+        taken = self._queue.take(min(limit, room, self._queue.share()))
         self._unsettled.update(zip(map(id, taken), taken, strict=True))
         return taken
+
+    @property
+    def _deaf(self) -> bool:
+        """Whether what we say is lost on the way: all that is unsettled comes again then."""
+        return self._connection.network.state == 'half_open'
 
     def _withdraw(self, deliveries: Sequence[Delivery]) -> Iterable[MemoryDelivery]:
         found = [self._unsettled.pop(id(delivery), None) for delivery in deliveries]
@@ -217,7 +228,7 @@ class GroupIntake(MemoryIntake):
         self._pass_on()
 
     async def _wait(self) -> None:
-        if len(self._unsettled) < self._prefetch and not self._paused:
+        if self.eager:
             self._queue.hungry[self] = None
         try:
             await super()._wait()
@@ -228,78 +239,3 @@ class GroupIntake(MemoryIntake):
         self._queue.hungry.pop(self, None)
         if len(self._queue):  # we may have been woken for it
             self._queue.wake()
-
-
-class LiveIntake(MemoryIntake):
-    """All live views of one listener: at most once, the oldest is dropped when it lags behind.
-
-    Settling only counts what is being handled, for `MemoryBus.join`.
-    """
-
-    def __init__(self, bus: MemoryBus, connection: Connection, settings: Settings) -> None:
-        super().__init__(bus, connection, settings)
-        self._buffer: deque[Message] = deque(maxlen=LIVE_LIMIT)
-        self._handled = 0
-        self._dropped = 0
-
-    @property
-    def unfinished(self) -> int:
-        return len(self._buffer) + self._handled
-
-    def __str__(self) -> str:
-        return f'live views at {self._connection}'
-
-    def put(self, message: Message) -> None:
-        """Take a message; the oldest makes room for it."""
-        if len(self._buffer) == LIVE_LIMIT:
-            self._drop()
-        self._buffer.append(message)
-        if self._waiter is not None:
-            self.wake()
-
-    async def unbind(self, bindings: Sequence[Binding]) -> None:
-        await self._cross()
-        for binding in bindings:
-            if binding in self.bindings:
-                self.bindings.discard(binding)
-                self._bus.routing.unbind(binding, self)
-
-    def settle(self, deliveries: Sequence[Delivery]) -> None:
-        self._handled = max(0, self._handled - len(deliveries))
-        if not self._handled:
-            self._bus.worklist.progressed()
-
-    def requeue(self, deliveries: Sequence[Delivery]) -> None:
-        self.settle(deliveries)
-
-    async def pause(self) -> None:
-        await super().pause()
-        self._unbind_all()
-
-    def _bind(self, binding: Binding) -> None:
-        if binding not in self.bindings:
-            self._bus.routing.bind(binding, self)
-
-    def _take(self, limit: int) -> Sequence[Delivery]:
-        popleft = self._buffer.popleft
-        taken = [deliver(popleft()) for _ in range(min(limit, len(self._buffer)))]
-        self._handled += len(taken)
-        return taken
-
-    def _release(self) -> None:
-        self._unbind_all()
-        self._handled = 0
-
-    def _unbind_all(self) -> None:
-        for binding in self.bindings:
-            self._bus.routing.unbind(binding, self)
-        self.bindings.clear()
-        self._buffer.clear()
-        self._bus.worklist.progressed()
-
-    def _drop(self) -> None:
-        self._dropped += 1
-        if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, 8, …: said, but not repeated
-            LOGGER.warning(
-                '%s: live views lag behind, %d messages dropped', self._connection, self._dropped
-            )

@@ -23,6 +23,10 @@ class Member(Protocol):
     def unsettled(self) -> int:
         """How many deliveries it has not settled."""
 
+    @property
+    def eager(self) -> bool:
+        """Whether it may take more."""
+
     def wake(self) -> bool:
         """Tell it that there is something to take; False if it does not listen any more."""
 
@@ -57,6 +61,13 @@ class MemoryQueue:
     def unfinished(self) -> int:
         """How many messages are neither settled nor dropped."""
         return len(self) + sum(member.unsettled for member in self.members)
+
+    def share(self) -> int:
+        """Return how many messages one member may take at once, so that each gets some."""
+        if len(self.members) == 1:
+            return len(self)
+        eager = sum(member.eager for member in self.members)
+        return -(-len(self) // max(1, eager))
 
     def put(self, message: Message) -> None:
         """Append a message; whoever puts looks first whether the queue is full."""

@@ -80,6 +80,15 @@ class Routing:
             queue = self.queues[name] = MemoryQueue(name, self.full)
         return queue
 
+    def delete_queue(self, name: str) -> MemoryQueue | None:
+        """Delete a queue with its bindings and what it holds; None if it is missing."""
+        queue = self.queues.pop(name, None)
+        if queue is not None:
+            for binding in tuple(queue.bindings):
+                self.unbind_queue(queue, binding)
+            queue.purge()
+        return queue
+
     def store(self, exchange_name: str) -> tuple[MemoryExchange, MemoryQueue]:
         """Return the dead-letter exchange and store of an exchange, made if they are missing."""
         name = f'{exchange_name}.dlq'

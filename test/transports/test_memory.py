@@ -25,7 +25,7 @@ from service_scaffold.transports.base import (
     Settings,
 )
 from service_scaffold.transports.memory_bus import MemoryBus
-from service_scaffold.transports.memory_intake import LIVE_LIMIT
+from service_scaffold.transports.memory_live import LIVE_LIMIT
 from test.transports.memory_clients import (
     ALL,
     bodies,
@@ -182,6 +182,16 @@ class TestGroups:
         one.settle(first[:1])
         assert bodies(await fetch(one)) == ['e']
 
+    async def test_no_member_takes_everything_while_others_have_room(self, client):
+        one, two = await group(client), await group(client)
+        await publish(client, *map(str, range(20)))
+
+        assert len(await fetch(one)) == 10
+        assert len(await fetch(two)) == 5
+        await two.pause()
+
+        assert len(await fetch(one)) == 5
+
     async def test_settling_wakes_a_member_that_waits_for_its_window(self, client):
         intake = await group(client, prefetch=1)
         await publish(client, 'a', 'b')
@@ -319,6 +329,13 @@ class TestGroups:
         with pytest.raises(errors.ConnectionLost):
             await asyncio.wait_for(publishing, 1)
 
+    async def test_the_lag_is_what_waits_in_the_queue(self, client):
+        intake, view = await group(client), await live(client)
+        await publish(client, *'abc')
+        await fetch(intake, 1)
+
+        assert (intake.lag(), view.lag()) == (2, 3)
+
 
 class TestLiveViews:
     async def test_they_see_only_what_comes_after_and_leave_nothing_behind(self, client):
@@ -390,6 +407,19 @@ class TestExchanges:
         again = await client.intake(IntakeSpec('g', 'plant', 'fanout'))
         await again.bind([Binding('plant', 'fanout', '')])
         assert bodies(await fetch(again)) == ['kept']
+
+    async def test_a_deleted_queue_ends_its_members_and_is_made_anew(self, bus, client):
+        intake, other = await group(client), await group(client, 'other')
+        await publish(client, 'gone')
+        bus.delete_group('g', 'plant')
+
+        with pytest.raises(errors.IntakeLost, match='g@plant'):
+            await fetch(intake)
+        again = await group(client)
+        await publish(client, 'new')
+
+        assert bodies(await fetch(again)) == ['new']
+        assert bodies(await fetch(other)) == ['gone', 'new']
 
     async def test_passive_clients_need_the_exchange_to_exist(self, client):
         passive = await connected(declare='passive')

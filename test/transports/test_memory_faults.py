@@ -136,6 +136,19 @@ class TestHalfOpen:
         assert client.lost.done()
         assert bodies(await fetch(await group(await connecting))) == ['a']
 
+    async def test_settling_is_not_heard_and_the_message_comes_again(self, bus, client):
+        intake = await group(client)
+        await publish(client, 'a', 'b')
+        taken = await fetch(intake)
+        intake.settle(taken[:1])
+        bus.half_open()
+        intake.settle(taken[1:])
+
+        bus.up()
+
+        again = await fetch(await group(await connected()))
+        assert bodies(again) == ['b']
+
     async def test_a_connection_attempt_may_be_given_up(self, bus):
         bus.half_open()
         connecting = asyncio.ensure_future(connected())
