@@ -17,6 +17,7 @@ from service_scaffold.transports.amqp_wire import (
     log_in,
     new_channel,
     new_connection,
+    quieten,
     refused,
     text_of_error,
 )
@@ -58,6 +59,7 @@ class Client:
             BrokerUnreachable: No host answers, or not as a broker.
             AccessRefused: Credentials or virtual host are refused.
         """
+        quieten()
         self._reader, self._writer = await dial(self._settings, self._on_stream_end)
         connection = new_connection(self._settings, self._heartbeat_s, self._reader, self._writer)
         self._connection = connection
@@ -94,8 +96,8 @@ class Client:
         does so in a task that `close` ends.
 
         Raises:
-            Refused: The broker refuses it, which has closed the channel.
-            ConnectionLost: The connection has ended, or the broker does not answer.
+            Refused: The broker refuses it, or does not answer; the channel is of no use any more.
+            ConnectionLost: The connection has ended.
         """
         task = self._own(work)
         limit_s = self._settings.connect_timeout_s
@@ -104,9 +106,10 @@ class Client:
         finally:
             task.cancel()
         if not task.done():
-            if not self.ended.done():
-                self.end(errors.ConnectionLost(f'{self._where()}: no answer within {limit_s:g} s'))
-            raise self.reason()
+            if self.ended.done():
+                raise self.reason()
+            # One queue without a majority is enough for that; the watchdog judges the connection.
+            raise Refused(0, f'no answer within {limit_s:g} s')
         try:
             return task.result()
         except asyncio.CancelledError as error:  # not ours: the library's for "channel closed"

@@ -105,11 +105,11 @@ class AmqpIntake(Intake):
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         if self._settlement is not None and self.epoch == 0:
-            self._settlement.done([tag_of(delivery.raw) for delivery in deliveries])
+            self._settlement.done(self._tags(deliveries))
 
     def requeue(self, deliveries: Sequence[Delivery]) -> None:
         if self._settlement is not None and self.epoch == 0:
-            self._settlement.back([tag_of(delivery.raw) for delivery in deliveries])
+            self._settlement.back(self._tags(deliveries))
 
     async def pause(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -150,6 +150,10 @@ class AmqpIntake(Intake):
             if self._client.ended.done() or asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(_TURN_S)
+
+    def _tags(self, deliveries: Sequence[Delivery]) -> list[int]:
+        channel = self._channel  # a tag of another channel would settle something else
+        return [tag_of(d.raw) for d in deliveries if d.raw.channel is channel]
 
     def _hand_back(self) -> None:
         if self._settlement is not None:

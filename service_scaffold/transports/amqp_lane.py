@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from service_scaffold import errors
@@ -36,8 +36,10 @@ class Batch:
         self._lost: Exception | None = None
 
     def sent(self) -> None:
-        """Count one more message that is on its way."""
+        """Note that one more message is on its way."""
         self._pending += 1
+        if self._progress is not None:
+            self._progress.phase = 'send'
 
     def settled(self, count: int) -> None:
         """Count answers of the broker."""
@@ -97,7 +99,7 @@ class Lane:
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
         self._writing = False
-        self._room = asyncio.Event()
+        self._waiting: deque[tuple[asyncio.Future[bool], bytes, Batch, int]] = deque()
         self._ended = False
         channel.on_confirm = self._on_confirm
         channel.on_return = self._on_return
@@ -108,23 +110,19 @@ class Lane:
         """Whether the channel is open."""
         return not self._ended and not self.channel.is_closed
 
-    async def wait_for_room(self) -> None:
-        """Return when another message may be added, or the channel has closed."""
-        while self.usable and (
-            len(self._unconfirmed) >= _WINDOW or self._outgoing_bytes >= _BUFFER_BYTES
-        ):
-            self._room.clear()
-            await self._room.wait()
+    async def send(self, payload: bytes, batch: Batch, position: int) -> bool:
+        """Put one message on its way, in turn, when there is room for it.
 
-    def add(self, payload: bytes, batch: Batch, position: int) -> None:
-        """Put one message on its way."""
-        batch.sent()
-        self._tag += 1
-        self._unconfirmed[self._tag] = batch, position
-        self._outgoing.append(payload)
-        self._outgoing_bytes += len(payload)
-        if len(self._outgoing) == 1 and not self._writing:
-            self._loop.call_soon(self._write)
+        Returns False, and has not sent it, when the channel has closed.
+        """
+        if not self.usable:
+            return False
+        if self._waiting or not self._has_room(payload):
+            turn: asyncio.Future[bool] = self._loop.create_future()
+            self._waiting.append((turn, payload, batch, position))
+            return await turn
+        self._add(payload, batch, position)
+        return True
 
     def end(self, error: Exception | None = None) -> None:
         """Fail what is unconfirmed: with the connection, or with why the channel closed."""
@@ -134,7 +132,10 @@ class Lane:
         lost = list(self._unconfirmed.values())
         self._unconfirmed.clear()
         self._outgoing.clear()
-        self._room.set()
+        for turn, *_ in self._waiting:
+            if not turn.done():
+                turn.set_result(False)
+        self._waiting.clear()
         refusal = None if error is not None else self._client.refusal(self.channel)
         for batch, position in lost:
             if error is not None:
@@ -142,6 +143,29 @@ class Lane:
             else:
                 assert refusal is not None
                 batch.refused(position, _refusal(batch.messages[position], refusal))
+
+    def _has_room(self, payload: bytes) -> bool:
+        if len(self._unconfirmed) >= _WINDOW:
+            return False
+        return not self._outgoing_bytes or self._outgoing_bytes + len(payload) <= _BUFFER_BYTES
+
+    def _admit(self) -> None:
+        """Send what waits and has room now; in order, so that nobody is overtaken."""
+        waiting = self._waiting
+        while waiting and self._has_room(waiting[0][1]):
+            turn, payload, batch, position = waiting.popleft()
+            if not turn.done():  # else its caller has left
+                self._add(payload, batch, position)
+                turn.set_result(True)
+
+    def _add(self, payload: bytes, batch: Batch, position: int) -> None:
+        batch.sent()
+        self._tag += 1
+        self._unconfirmed[self._tag] = batch, position
+        self._outgoing.append(payload)
+        self._outgoing_bytes += len(payload)
+        if len(self._outgoing) == 1 and not self._writing:
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         if self._writing or self._ended or not self._outgoing:
@@ -158,7 +182,7 @@ class Lane:
     def _on_drained(self, _: object) -> None:
         self._writing = False
         self._outgoing_bytes = sum(map(len, self._outgoing))
-        self._room.set()
+        self._admit()
         self._write()
 
     def _on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
@@ -177,7 +201,7 @@ class Lane:
                 batch.failed.setdefault(position, _nack(batch.messages[position]))
         for batch, count in counts.items():
             batch.settled(count)
-        self._room.set()
+        self._admit()
 
     def _on_return(self, returned: Received) -> None:
         """A mandatory message that no queue takes; the broker confirms it, too, right after."""

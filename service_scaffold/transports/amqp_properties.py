@@ -18,6 +18,7 @@ TIMESTAMP = 'x-timestamp'
 
 _OWN = frozenset({KEY, TIMESTAMP})
 _PERSISTENT = 2
+_NAME_LENGTH = 128
 _UTC = datetime.UTC
 
 
@@ -25,11 +26,13 @@ def properties_of(message: Message) -> dict[str, Any]:
     """Return the native properties of a message to be published, by name.
 
     Raises:
-        ValueError: The timestamp is not a time.
+        ValueError: The timestamp is not a time, or a header's name is too long.
     """
     timestamp = message.timestamp
     headers: dict[str, Any] = {TIMESTAMP: repr(timestamp)}
     for name, value in message.headers.items():
+        if len(name) > _NAME_LENGTH:  # the library would cut it
+            raise ValueError(f'header name of {len(name)} characters; {_NAME_LENGTH} are allowed')
         headers[name] = value if isinstance(value, str) else text_of(value)
     if message.key != message.routing:
         headers[KEY] = message.key

@@ -65,34 +65,31 @@ class Publisher:
             except (errors.BindingRefused, errors.AccessRefused) as error:
                 batch.failed.update(dict.fromkeys(mine, error))
             else:
-                await self._write(batch, exchange, mine, progress)
+                await self._write(batch, exchange, mine)
         if progress.phase == 'send':
             progress.phase = 'confirm'
         await batch.wait()
 
-    async def _write(
-        self, batch: Batch, exchange: str, positions: Sequence[int], progress: Progress
-    ) -> None:
+    async def _write(self, batch: Batch, exchange: str, positions: Sequence[int]) -> None:
         lane = await self._lane(exchange)
+        encode = lane.channel.content
         for index, position in enumerate(positions):
-            await lane.wait_for_room()
-            if not lane.usable:
-                if self._client.ended.done():
-                    raise self._client.reason()
-                batch.missing += positions[index:]  # never written: to be sent on a new channel
-                return
             message = batch.messages[position]
+            routing = message.routing
             try:
-                payload = lane.channel.content(
-                    exchange, message.routing, message.body, properties_of(message), batch.mandatory
+                payload = encode(
+                    exchange, routing, message.body, properties_of(message), batch.mandatory
                 )
             except ValueError as error:
                 batch.failed[position] = errors.PublishError(
-                    f'{exchange}/{message.routing} cannot be sent by AMQP: {error}'
+                    f'{exchange}/{routing} cannot be sent by AMQP: {error}'
                 )
                 continue
-            progress.phase = 'send'
-            lane.add(payload, batch, position)
+            if not await lane.send(payload, batch, position):
+                if self._client.ended.done():
+                    raise self._client.reason()
+                batch.missing += positions[index:]  # not written: they need a new channel
+                return
 
     async def _lane(self, exchange: str) -> Lane:
         name = exchange if exchange in self._lanes or len(self._lanes) < _MAX_LANES else ''

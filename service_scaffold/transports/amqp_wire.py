@@ -11,6 +11,7 @@ import logging
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -38,7 +39,6 @@ from service_scaffold.transports.base import Settings
 
 LOGGER = logging.getLogger(__name__)
 
-Connection = aiormq.Connection
 Received = DeliveredMessage
 """One message as aiormq hands it over: `delivery`, `header.properties`, `body`, `channel`."""
 LIBRARY_ERRORS = (AMQPError, OSError, RuntimeError)
@@ -55,7 +55,7 @@ _USER = re.compile(r" (?:for|by) user '[^']*'")
 
 
 class Refused(Exception):
-    """The broker has closed one channel because of one request.
+    """The broker has closed one channel because of one request, or has not answered it.
 
     Attributes:
         code: AMQP's reply code: 403 access, 404 not there, 405 locked, 406 differs; else 0.
@@ -132,12 +132,14 @@ class Channel(aiormq.Channel):
             ValueError: A property does not fit into AMQP's fields.
         """
         number = self.number
-        method = commands.Basic.Publish(exchange=exchange, routing_key=routing, mandatory=mandatory)
         try:
             header = ContentHeader(
                 properties=commands.Basic.Properties(**properties), body_size=len(body)
             )
-            parts = [pamqp.frame.marshal(method, number), pamqp.frame.marshal(header, number)]
+            parts = [
+                _publish_frame(number, exchange, routing, mandatory),
+                pamqp.frame.marshal(header, number),
+            ]
         except (TypeError, OverflowError, struct.error) as error:
             raise ValueError(str(error)) from error
         limit = self.max_content_size if self.max_content_size > 0 else max(len(body), 1)
@@ -147,6 +149,13 @@ class Channel(aiormq.Channel):
             chunk = ContentBody(body[start : start + limit])
             parts.append(pamqp.frame.marshal(chunk, number))
         return b''.join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _publish_frame(number: int, exchange: str, routing: str, mandatory: bool) -> bytes:
+    """Return the first frame of a message, the same for all with one routing key."""
+    method = commands.Basic.Publish(exchange=exchange, routing_key=routing, mandatory=mandatory)
+    return pamqp.frame.marshal(method, number)
 
 
 class _Dialled(TransportFactory):
@@ -161,12 +170,30 @@ class _Dialled(TransportFactory):
         return self._pair
 
 
+class Connection(aiormq.Connection):
+    """A connection whose name in the library's log lines holds no credentials."""
+
+    def __str__(self) -> str:
+        return f'{self.url.host}:{self.url.port}'
+
+
+def quieten() -> None:
+    """Silence the library, unless somebody has configured its logger.
+
+    It logs each loss with a traceback, and each request that a caller has given up; what has
+    failed is raised to us, and said once by whoever keeps the connection.
+    """
+    logger = logging.getLogger('aiormq')
+    if logger.level == logging.NOTSET and not logger.isEnabledFor(logging.DEBUG):
+        logger.setLevel(logging.CRITICAL)
+
+
 def new_connection(
     settings: Settings, heartbeat_s: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> Connection:
     """Return a connection over a socket that is open already; to be logged in by `log_in`."""
     address = settings.address
-    connection = aiormq.Connection(
+    connection = Connection(
         URL.build(
             scheme=address.scheme,
             user=address.user,
@@ -207,9 +234,6 @@ async def log_in(connection: Connection, settings: Settings) -> None:
         raise errors.BrokerUnreachable(
             f'{address} does not speak AMQP 0-9-1 to us: {text_of_error(error)}'
         ) from error
-    finally:
-        # Its text goes into the library's log lines.
-        connection.url = URL.build(scheme=address.scheme, host=address.host, port=address.port)
 
 
 def new_channel(connection: Connection, *, confirms: bool) -> Channel:
