@@ -79,9 +79,7 @@ class Monitor(features.ServiceFeature):
         if raised == (known is not None and known.state == 'raised'):
             return
         alert = Alert(sensor, 'raised' if raised else 'cleared', reading.value, self.limit)
-        LOGGER.warning(
-            '%s: %g is an alert %s (limit %g)', sensor, alert.value, alert.state, self.limit
-        )
+        LOGGER.warning('Alert %s: %s is at %g', alert.state, sensor, alert.value)
         await events.get_publisher(self.app).publish(ALERTS, sensor, alert)
         # Not left to the live view: the next reading may be here before it.
         await self.remember_alert(subscription, sensor, alert)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,8 +53,15 @@ class Service:
         try:
             with urllib.request.urlopen(self._url + path, timeout=5) as response:
                 return json.load(response)
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # not yet, or not found
             return None
+
+    def post(self, path: str, value: object) -> None:
+        """Post JSON; what is not accepted is an error."""
+        body = json.dumps(value).encode()
+        headers = {'Content-Type': 'application/json'}
+        request = urllib.request.Request(self._url + path, body, headers)
+        urllib.request.urlopen(request, timeout=10).close()
 
     def expect(self, path: str, condition: Callable[[Any], object]) -> Any:
         """Return the first answer with which `condition` holds."""
@@ -208,6 +214,33 @@ def test_the_tools_of_the_broker_publish_a_reading_and_read_its_alert(request, u
 
     assert alert.pop('time') > 1.7e9
     assert alert == {'sensor': sensor, 'state': 'raised', 'value': 91.5, 'limit': 80}
+
+
+@pytest.mark.parametrize('name', TOOLS)
+def test_two_instances_know_all_and_raise_each_alert_once(request, unique, tmp_path, name):
+    """Live views show every reading everywhere; the group shares the work of alerting."""
+    broker: Broker = request.getfixturevalue(name)
+    sensors = [f'{unique}.{number}' for number in range(6)]
+    logs = [tmp_path / 'a.log', tmp_path / 'b.log']
+    # A name of its own is a group of its own: on MQTT members that are gone keep their share.
+    common = (f'--eventbus-url={broker.url}', '--simulate-after-s=0', f'--name={unique}')
+
+    with (
+        running(*common, f'--output={logs[0]}', f'--instance={unique}-a') as a,
+        running(*common, f'--output={logs[1]}', f'--instance={unique}-b') as b,
+    ):
+        for sensor in sensors * 2:
+            a.post(f'/{unique}/readings/{sensor}', {'value': 91.5})
+        for service in (a, b):
+            latest = service.expect(f'/{unique}/readings', lambda all: {*sensors} <= {*all})
+            assert all(latest[sensor]['value'] == 91.5 for sensor in sensors)
+            service.expect(
+                f'/{unique}/alerts',
+                lambda alerts: {*sensors} <= {alert['sensor'] for alert in alerts},
+            )
+
+    raised = re.findall(f'Alert raised: ({unique}.[0-9])', ''.join(log.read_text() for log in logs))
+    assert sorted(raised) == sensors
 
 
 @pytest.mark.parametrize('name', ['memory', *TOOLS])
