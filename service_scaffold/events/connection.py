@@ -64,7 +64,7 @@ class Connection:
     @property
     def up(self) -> bool:
         """Whether there is a connection now."""
-        return self.transport is not None
+        return self.transport is not None and not self.transport.lost.done()
 
     @property
     def demanded(self) -> bool:
