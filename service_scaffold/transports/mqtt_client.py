@@ -128,7 +128,7 @@ class Client:
             keepalive=KEEPALIVE_S,
             clean_start=not session.kept,
             properties=_connect_properties(session),
-            max_inflight_messages=_MAX_RECEIVE,  # the window is the outbox's
+            max_inflight_messages=0,  # the window is the outbox's; theirs costs a scan a confirm
         )
         self._paho = self._asyncio._client
         self._attach()

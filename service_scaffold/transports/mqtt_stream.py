@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import cast
 
 from service_scaffold.transports.mqtt_packets import read_length
 
@@ -52,10 +53,10 @@ class Stream(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        stream = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = stream
         # Any byte that waits is congestion. Not high=0: asyncio's TLS pauses at 0 bytes then.
-        transport.set_write_buffer_limits(high=1, low=0)
+        stream.set_write_buffer_limits(high=1, low=0)
 
     def data_received(self, data: bytes) -> None:
         self.received_at = time.monotonic()
@@ -111,9 +112,12 @@ class Stream(asyncio.Protocol):
         A broker that finds the connection gone may leave unread what came before, and deliver
         again what was acknowledged there.
         """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return  # the library closes again when it is collected
         self.flush()
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
+        if transport.can_write_eof():
+            transport.write_eof()
 
     def abort(self) -> None:
         """End the connection now."""
