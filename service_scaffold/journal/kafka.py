@@ -21,8 +21,6 @@ from service_scaffold.journal.kafka_client import (
     ControlClient,
     TopicPartition,
     bounded,
-    discard_consumer,
-    discard_producer,
     explain_refusal,
     kafka_errors,
     make_client,
@@ -30,16 +28,13 @@ from service_scaffold.journal.kafka_client import (
     make_producer,
     metadata,
     quieten,
-    translate,
 )
+from service_scaffold.journal.kafka_internals import discard_consumer, discard_producer
 from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_producer import KafkaProducer
-from service_scaffold.journal.kafka_protocol import (
-    CreateTopicsRequestV4,
-    Exactly,
-    commit_as_member,
-)
 from service_scaffold.journal.kafka_reader import KafkaReader, start_consumer
+from service_scaffold.journal.kafka_sender import commit_as_member
+from service_scaffold.journal.kafka_topics import create_topics, describe_topics
 
 LOGGER = logging.getLogger(__name__)
 
@@ -168,61 +163,13 @@ class KafkaJournal(base.Journal):
         if not missing:
             return
         async with bounded(f'creating {", ".join(s.name for s in missing)}', USABLE_S):
-            await self._create(missing)
-            while not await self._all_led(specs):  # noqa: ASYNC110 - the broker does not tell
-                await asyncio.sleep(RETRY_S / 4)
-
-    async def _create(self, specs: Iterable[base.TopicSpec]) -> None:
-        wanted: list[Any] = [
-            (
-                spec.name,
-                -1 if spec.partitions is None else spec.partitions,
-                -1 if spec.replication is None else spec.replication,
-                [],
-                list(spec.config.items()),
-            )
-            for spec in specs
-        ]
-        client = self._connected()
-        request = Exactly(CreateTopicsRequestV4(wanted, int(USABLE_S * 1000), False))
-        while True:
-            controller = client.cluster.controller
-            if controller is not None:
-                response = await client.send(controller.nodeId, request)
-                if not _is_refused(response):
-                    return
-            await client.force_metadata_update()
-            await asyncio.sleep(RETRY_S)
+            await create_topics(self._connected(), missing)
 
     async def partitions(self, topics: Iterable[str]) -> Mapping[str, int | None]:
         names = list(topics)
         async with bounded('asking for topics', self._access.timeout_s):
-            described = await self._describe(names)
+            described = await describe_topics(self._connected(), names)
         return {name: len(described[name]) or None for name in names}
-
-    async def _all_led(self, topics: Iterable[str]) -> bool:
-        """Tell whether all topics are there and all their partitions have a leader."""
-        described = await self._describe(list(topics))
-        return all(bool(leaders) and min(leaders.values()) >= 0 for leaders in described.values())
-
-    async def _describe(self, topics: list[str]) -> dict[str, dict[int, int]]:
-        """Return the leader of each partition of each topic; nothing for a missing topic."""
-        client = self._connected()
-        node = client.get_random_node()
-        # An ordinary question for a topic makes the broker create it.
-        request = metadata.MetadataRequest(topics, allow_auto_topic_creation=False)
-        response = (await client.send(node, request)).to_object()
-        described: dict[str, dict[int, int]] = {name: {} for name in topics}
-        for topic in response['topics']:
-            error = kafka_errors.for_code(topic['error_code'])
-            if error is kafka_errors.TopicAuthorizationFailedError:
-                raise error(topic['topic'])
-            if error is kafka_errors.InvalidTopicError:
-                raise error(topic['topic'])
-            described[topic['topic']] = {
-                partition['partition']: partition['leader'] for partition in topic['partitions']
-            }
-        return described
 
     async def offsets(
         self, partitions: Iterable[base.TopicPartition], at: Literal['first', 'end'] | int
@@ -300,19 +247,3 @@ class KafkaJournal(base.Journal):
     def _kept(self, part: Part) -> Part:
         self._parts.add(part)
         return part
-
-
-def _is_refused(response: Any) -> bool:
-    """Tell whether to try again elsewhere; raise what makes no sense to try again."""
-    for topic, code, message in response.topic_errors:
-        error = kafka_errors.for_code(code)
-        if error is kafka_errors.NotControllerError:
-            return True
-        if error in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
-            continue
-        if error is kafka_errors.TopicAuthorizationFailedError:
-            raise errors.AccessRefused(f'creating topic {topic}: not allowed')
-        if error is kafka_errors.RequestTimedOutError:
-            raise translate(error(), f'creating topic {topic}')
-        raise errors.BindingRefused(f'creating topic {topic}: {message or error.__name__}')
-    return False

@@ -1,8 +1,6 @@
-"""The one file that knows aiokafka: how its clients are made, ended, and what their errors mean.
+"""The one file that imports aiokafka: how its clients are made, and what their errors mean.
 
-Its siblings take the client's names from here. The client's consumer never raises in an outage
-and its producers can outlive their `stop()`; what is needed against that reaches into the client's
-private parts, and stands here and in `kafka_protocol` only.
+Its siblings take the client's names from here.
 """
 
 from __future__ import annotations
@@ -11,8 +9,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,16 +36,12 @@ __all__ = [
     'admin',
     'api',
     'bounded',
-    'discard_consumer',
-    'discard_producer',
-    'end_fetch',
     'explain_refusal',
     'kafka_errors',
     'make_client',
     'make_consumer',
     'make_producer',
     'metadata',
-    'partition_state',
     'quieten',
     'sender',
     'translate',
@@ -62,7 +55,6 @@ METADATA_MAX_AGE_MS = 5_000
 TRANSACTION_TIMEOUT_MS = 10_000
 MAX_BATCH_BYTES = 64 * 1024
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
-STOP_LIMIT_S = 0.8
 
 _AUTHORIZATION = (
     kafka_errors.AuthenticationFailedError,
@@ -282,77 +274,3 @@ async def explain_refusal(access: Access) -> errors.TransportError:
             reason = kafka_errors.KafkaConnectionError('it answers, but gives no metadata')
     text = str(reason) or type(reason).__name__
     return errors.BrokerUnreachable(f'Kafka cannot be reached at {access}: {text}')
-
-
-def partition_state(consumer: Any, partition: TopicPartition) -> Any:
-    """Return the client's state of an assigned partition (`position`, `paused`), else None."""
-    subscription = consumer._subscription.subscription
-    if subscription is None or subscription.assignment is None:
-        return None
-    return subscription.assignment.state_value(partition)
-
-
-def end_fetch(consumer: Any) -> None:
-    """Note that a fetch has ended by an error, which the client forgets to do.
-
-    It would take the consumer for one that fetches all the time, whatever becomes of it.
-    """
-    subscription = consumer._subscription
-    subscription._fetch_count = 0
-    subscription._last_fetch_ended = time.monotonic()
-
-
-async def discard_consumer(consumer: Any, limit_s: float = STOP_LIMIT_S) -> None:
-    """End a consumer: leave its group if the broker answers in time, and leave nothing behind."""
-    # In a task, because the client lets the cancellation of its own tasks escape from `stop`.
-    stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait({stopping}, timeout=limit_s)
-    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
-        return
-    stopping.cancel()
-    owners = (consumer, consumer._coordinator, consumer._fetcher, consumer._client)
-    await _cancel_tasks_of(owners)
-    await _close_client(consumer._client)
-
-
-async def discard_producer(producer: Any) -> None:
-    """End a producer at once. What is not confirmed is given up and cannot be sent any more."""
-    producer._closed = True
-    accumulator = producer._message_accumulator
-    accumulator._closed = True
-    await _cancel_tasks_of((producer, producer._sender, accumulator, producer.client))
-    await _close_client(producer.client)
-    pending = {batch for batches in accumulator._batches.values() for batch in batches}
-    for batch in pending | set(accumulator._pending_batches):
-        for future in (batch.future, batch._drain_waiter, *(f for f, _ in batch._msg_futures)):
-            _settle(future)
-    manager = producer._txn_manager
-    if manager is not None and manager._transaction_waiter is not None:
-        _settle(manager._transaction_waiter)
-
-
-def _settle(future: asyncio.Future[Any]) -> None:
-    """Cancel a future, or look at its exception, so that nothing is left to complain about."""
-    if not future.cancel() and not future.cancelled():
-        future.exception()
-
-
-async def _close_client(client: Any) -> None:
-    closing = asyncio.ensure_future(client.close())
-    await asyncio.wait({closing}, timeout=STOP_LIMIT_S / 2)
-    _settle(closing)  # its sockets are closed already, only their last bytes were waited for
-
-
-async def _cancel_tasks_of(owners: Iterable[object]) -> None:
-    """Cancel the tasks that run a method of one of `owners`; the client keeps no list of them."""
-    wanted = {id(owner) for owner in owners if owner is not None}
-    tasks = set()
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        frame = getattr(task.get_coro(), 'cr_frame', None)
-        if frame is not None and id(frame.f_locals.get('self')) in wanted:
-            tasks.add(task)
-            task.cancel()
-    if tasks:
-        done, _ = await asyncio.wait(tasks, timeout=STOP_LIMIT_S / 2)
-        for task in done:
-            _settle(task)

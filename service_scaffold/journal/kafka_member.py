@@ -14,10 +14,11 @@ from service_scaffold.journal.kafka_client import (
     TopicPartition,
     bounded,
     kafka_errors,
-    partition_state,
 )
-from service_scaffold.journal.kafka_protocol import Membership, stable_offsets
+from service_scaffold.journal.kafka_internals import partition_state
+from service_scaffold.journal.kafka_protocol import stable_offsets
 from service_scaffold.journal.kafka_reader import Bounds, KafkaReader, Runs
+from service_scaffold.journal.kafka_sender import Membership
 
 COMMIT_LIMIT_S = 3.0
 

@@ -12,12 +12,10 @@ from service_scaffold.journal import base
 from service_scaffold.journal.kafka_client import (
     TopicPartition,
     bounded,
-    discard_consumer,
-    end_fetch,
     kafka_errors,
-    partition_state,
     translate,
 )
+from service_scaffold.journal.kafka_internals import discard_consumer, end_fetch, partition_state
 
 SLICE_S = 0.5
 """How long one wait for records may last before we look whether the connection is lost."""

@@ -296,6 +296,7 @@ class GroupIntake(Intake):
             with contextlib.suppress(errors.ScaffoldError, TimeoutError):
                 async with asyncio.timeout(LAST_COMMIT_S):
                     await self._commit()
+            self._spec.keep.pop(MEMBER_ID, None)  # we leave the group, and our name with it
         self._closed = True
         self.void()
         if self._member is not None:

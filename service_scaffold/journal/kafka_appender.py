@@ -1,0 +1,243 @@
+"""Appending records to Kafka, all on their way at once, each with its own outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service_scaffold import errors
+from service_scaffold.journal import base
+from service_scaffold.journal.kafka_client import bounded, kafka_errors, translate
+from service_scaffold.journal.partitioner import partition_of
+
+FEW = 16
+"""Up to so many records go one by one, so that concurrent callers share the client's batches."""
+MISSING_S = 1.0
+MISSING_ANSWERS = 8
+"""So often the broker must say, within so many seconds, that it does not know a topic."""
+
+_LEADERLESS = (kafka_errors.NotLeaderForPartitionError, kafka_errors.LeaderNotAvailableError)
+
+OnConfirm = Callable[[int], None] | None
+OnSent = Callable[[], None] | None
+
+
+class _Batch:
+    """Records of one partition that go together."""
+
+    __slots__ = ('builder', 'future', 'positions')
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.positions: list[int] = []
+        self.future: asyncio.Future[Any] | None = None
+
+
+class Appender:
+    """Appends records with a producer of the client's.
+
+    Args:
+        producer: A started producer.
+        timeout_s: The producer's own limit.
+        endless: Whether the producer ignores that limit, as one with transactions does.
+    """
+
+    def __init__(self, producer: Any, timeout_s: float, *, endless: bool) -> None:
+        self._producer = producer
+        self._timeout_s = timeout_s
+        self._endless = endless
+        self._turns = itertools.count()
+
+    async def append(
+        self, records: Sequence[base.NewRecord], on_confirm: OnConfirm, on_sent: OnSent
+    ) -> list[int | Exception]:
+        """Append; return an offset or a refusal for each record.
+
+        Args:
+            on_confirm: Called with the number of records that a confirm is for.
+            on_sent: Called when all records are on their way.
+
+        Raises:
+            ConnectionLost: There will be no confirm for some of them.
+            Fenced: A newer producer has the transactional id.
+        """
+        outcome: list[int | Exception] = [0] * len(records)
+        try:
+            if len(records) <= FEW:
+                await self._send_singly(records, outcome, on_confirm, on_sent)
+            else:
+                await self._send_batches(records, outcome, on_confirm, on_sent)
+        except kafka_errors.KafkaError as error:
+            raise translate(error, 'publishing') from error
+        return outcome
+
+    async def _send_singly(
+        self,
+        records: Sequence[base.NewRecord],
+        outcome: list[int | Exception],
+        on_confirm: OnConfirm,
+        on_sent: OnSent,
+    ) -> None:
+        futures: dict[int, asyncio.Future[Any]] = {}
+        for position, record in enumerate(records):
+            try:
+                partition = self._partition(record, await self._count(record.topic))
+                future = await self._producer.send(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    partition,
+                    record.timestamp,
+                    list(record.headers),  # the client takes nothing else
+                )
+                futures[position] = _watch(future, 1, on_confirm)
+            except kafka_errors.KafkaError as error:
+                outcome[position] = self._refusal(error, record.topic)
+        if on_sent is not None:
+            on_sent()
+        for position, future in futures.items():
+            confirmed = await self._confirm(future, records[position].topic)
+            failed = isinstance(confirmed, Exception)
+            outcome[position] = confirmed if failed else confirmed.offset
+
+    async def _send_batches(
+        self,
+        records: Sequence[base.NewRecord],
+        outcome: list[int | Exception],
+        on_confirm: OnConfirm,
+        on_sent: OnSent,
+    ) -> None:
+        batches: list[tuple[str, _Batch]] = []
+        counts: dict[str, int | Exception] = {}
+        filling: dict[tuple[str, int], _Batch] = {}
+        for position, record in enumerate(records):
+            topic = record.topic
+            count = counts.get(topic)
+            if count is None:
+                count = counts[topic] = await self._count_or_refusal(topic)
+            if isinstance(count, Exception):
+                outcome[position] = count
+                continue
+            try:
+                partition = self._partition(record, count)
+            except kafka_errors.KafkaError as error:
+                outcome[position] = self._refusal(error, topic)
+                continue
+            batch = filling.get((topic, partition))
+            if batch is None or not _append(batch, record, position):
+                if batch is not None:
+                    await self._submit(batch, topic, partition, on_confirm)
+                batch = filling[topic, partition] = _Batch(self._producer.create_batch())
+                batches.append((topic, batch))
+                _append(batch, record, position)
+        for (topic, partition), batch in filling.items():
+            await self._submit(batch, topic, partition, on_confirm)
+        if on_sent is not None:
+            on_sent()
+        for topic, batch in batches:
+            self._note(batch, await self._confirm(batch.future, topic), outcome)
+
+    async def _submit(
+        self, batch: _Batch, topic: str, partition: int, on_confirm: OnConfirm
+    ) -> None:
+        batch.builder.close()  # or a single `send` could add to it
+        future = await self._producer.send_batch(batch.builder, topic, partition=partition)
+        batch.future = _watch(future, len(batch.positions), on_confirm)
+
+    def _note(self, batch: _Batch, confirmed: Any, outcome: list[int | Exception]) -> None:
+        for index, position in enumerate(batch.positions):
+            failed = isinstance(confirmed, Exception)
+            outcome[position] = confirmed if failed else confirmed.offset + index
+
+    async def _confirm(self, future: asyncio.Future[Any] | None, topic: str) -> Any:
+        """Wait for a confirm; return what the client gives, or why this record was refused.
+
+        Raises:
+            ConnectionLost: There will be no confirm.
+        """
+        assert future is not None
+        if not future.done():
+            # Only a producer in a transaction would try for ever; the others end by themselves.
+            limit_s = self._timeout_s if self._endless else 2 * self._timeout_s + 1
+            await asyncio.wait({future}, timeout=limit_s)
+        if not future.done() or future.cancelled():
+            reason = 'the connection was closed' if future.done() else 'no confirm in time'
+            raise errors.ConnectionLost(f'publishing to {topic}: {reason}')
+        error = future.exception()
+        return future.result() if error is None else self._refusal(error, topic)
+
+    def _refusal(self, error: BaseException, topic: str) -> Exception:
+        """Return why the broker refused a record.
+
+        Raises:
+            ConnectionLost, Fenced: Nothing that comes after will be better off.
+        """
+        leaderless = isinstance(error, _LEADERLESS)
+        if leaderless and self._producer.client.cluster.partitions_for_topic(topic) is None:
+            # Deleted in the meantime: the client only says that it has no leader.
+            error = kafka_errors.UnknownTopicOrPartitionError(topic)
+        refused = translate(error, f'publishing to {topic}')
+        if isinstance(refused, errors.ConnectionLost | errors.Fenced):
+            raise refused from error
+        if isinstance(refused, errors.JournalError):
+            return errors.PublishError(str(refused), phase='confirm')
+        return refused
+
+    async def _count_or_refusal(self, topic: str) -> int | Exception:
+        try:
+            return await self._count(topic)
+        except kafka_errors.KafkaError as error:
+            return self._refusal(error, topic)
+
+    async def _count(self, topic: str) -> int:
+        """Return how many partitions a topic has; asks the broker the first time."""
+        cluster = self._producer.client.cluster
+        partitions = cluster.partitions_for_topic(topic)
+        return len(partitions or await self._look_up(topic))
+
+    async def _look_up(self, topic: str) -> set[int]:
+        """Not the client's own way, which takes an outage for a topic that does not exist."""
+        client = self._producer.client
+        client.add_topic(topic)
+        answers = 0
+        async with bounded(f'publishing to {topic}', self._timeout_s):
+            while answers < MISSING_ANSWERS:
+                answers += bool(await client.force_metadata_update())
+                partitions: set[int] | None = client.cluster.partitions_for_topic(topic)
+                if partitions:
+                    return partitions
+                if topic in client.cluster.unauthorized_topics:
+                    raise kafka_errors.TopicAuthorizationFailedError(topic)
+                await asyncio.sleep(MISSING_S / MISSING_ANSWERS)
+        raise kafka_errors.UnknownTopicOrPartitionError(topic)
+
+    def _partition(self, record: base.NewRecord, count: int) -> int:
+        if (partition := record.partition) is not None:
+            if not 0 <= partition < count:
+                raise kafka_errors.UnknownTopicOrPartitionError(f'partition {partition}')
+            return partition
+        key = record.key
+        return next(self._turns) % count if key is None else partition_of(key, count)
+
+
+def _append(batch: _Batch, record: base.NewRecord, position: int) -> bool:
+    appended = batch.builder.append(
+        timestamp=record.timestamp, key=record.key, value=record.value, headers=list(record.headers)
+    )
+    if appended is None:
+        return False
+    batch.positions.append(position)
+    return True
+
+
+def _watch(future: asyncio.Future[Any], size: int, on_confirm: OnConfirm) -> asyncio.Future[Any]:
+    """Report a confirm as it comes, and look at an error that nobody may wait for any more."""
+
+    def done(future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None and on_confirm is not None:
+            on_confirm(size)
+
+    future.add_done_callback(done)
+    return future

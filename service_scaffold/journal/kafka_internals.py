@@ -1,0 +1,90 @@
+"""What is done with the client's private parts, and why there is no other way.
+
+The client's `stop` can hang in an outage, and leave tasks behind that deliver a record long after
+its publish has failed; its consumer tells its position only to those who wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from service_scaffold.journal.kafka_client import TopicPartition
+
+STOP_LIMIT_S = 0.8
+
+
+def partition_state(consumer: Any, partition: TopicPartition) -> Any:
+    """Return the client's state of an assigned partition (`position`, `paused`), else None."""
+    subscription = consumer._subscription.subscription
+    if subscription is None or subscription.assignment is None:
+        return None
+    return subscription.assignment.state_value(partition)
+
+
+def end_fetch(consumer: Any) -> None:
+    """Note that a fetch has ended by an error, which the client forgets to do.
+
+    It would take the consumer for one that fetches all the time, whatever becomes of it.
+    """
+    subscription = consumer._subscription
+    subscription._fetch_count = 0
+    subscription._last_fetch_ended = time.monotonic()
+
+
+async def discard_consumer(consumer: Any, limit_s: float = STOP_LIMIT_S) -> None:
+    """End a consumer: leave its group if the broker answers in time, and leave nothing behind."""
+    # In a task, because the client lets the cancellation of its own tasks escape from `stop`.
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait({stopping}, timeout=limit_s)
+    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
+        return
+    stopping.cancel()
+    owners = (consumer, consumer._coordinator, consumer._fetcher, consumer._client)
+    await _cancel_tasks_of(owners)
+    await _close_client(consumer._client)
+
+
+async def discard_producer(producer: Any) -> None:
+    """End a producer at once. What is not confirmed is given up and cannot be sent any more."""
+    producer._closed = True
+    accumulator = producer._message_accumulator
+    accumulator._closed = True
+    await _cancel_tasks_of((producer, producer._sender, accumulator, producer.client))
+    await _close_client(producer.client)
+    pending = {batch for batches in accumulator._batches.values() for batch in batches}
+    for batch in pending | set(accumulator._pending_batches):
+        for future in (batch.future, batch._drain_waiter, *(f for f, _ in batch._msg_futures)):
+            _settle(future)
+    manager = producer._txn_manager
+    if manager is not None and manager._transaction_waiter is not None:
+        _settle(manager._transaction_waiter)
+
+
+def _settle(future: asyncio.Future[Any]) -> None:
+    """Cancel a future, or look at its exception, so that nothing is left to complain about."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()
+
+
+async def _close_client(client: Any) -> None:
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.wait({closing}, timeout=STOP_LIMIT_S / 2)
+    _settle(closing)  # its sockets are closed already, only their last bytes were waited for
+
+
+async def _cancel_tasks_of(owners: Iterable[object]) -> None:
+    """Cancel the tasks that run a method of one of `owners`; the client keeps no list of them."""
+    wanted = {id(owner) for owner in owners if owner is not None}
+    tasks = set()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        frame = getattr(task.get_coro(), 'cr_frame', None)
+        if frame is not None and id(frame.f_locals.get('self')) in wanted:
+            tasks.add(task)
+            task.cancel()
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=STOP_LIMIT_S / 2)
+        for task in done:
+            _settle(task)
