@@ -27,6 +27,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GRACE_S = 1.0
 
 
+ECHO_S = 0.05
+"""A signal this soon after the first is the same request: tools signal a process and its group."""
+
+
 class StopRequest:
     """Whether, and how, the service was told to stop. The first request counts.
 
@@ -37,7 +41,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._signalled = False
+        self._signalled_at: float | None = None
 
     def set(self) -> None:
         """Ask to stop; from the loop's thread."""
@@ -62,11 +66,14 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if self._signalled:
+        now = time.monotonic()
+        if self._signalled_at is not None:
+            if now - self._signalled_at < ECHO_S:
+                return
             # Not through logging: the signal may have come while it holds its locks.
             os.write(2, f'{name} again: exiting at once\n'.encode())
             os._exit(1)
-        self._signalled = True
+        self._signalled_at = now
         self._loop.call_soon_threadsafe(self._announce, name)
 
     def _announce(self, name: str) -> None:

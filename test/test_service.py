@@ -347,10 +347,21 @@ async def test_a_second_signal_exits_at_once():
         await process.logged('Started in')
         process.signal()
         await process.printed('draining')
+        await asyncio.sleep(2 * server.ECHO_S)
         process.signal()
 
         assert await process.ended() == 1
         assert 'SIGTERM again' in process.log
+
+
+async def test_a_signal_that_comes_twice_at_once_is_one():
+    """A tool that signals a process and its group must not cut the stop short."""
+    async with running('', *LOCAL) as process:
+        await process.logged('Started in')
+        process.signal()
+        process.signal()
+
+        assert await process.ended() == 0
 
 
 async def test_a_signal_while_starting_rolls_back():

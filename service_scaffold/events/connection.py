@@ -32,7 +32,7 @@ class Connection:
 
     Attributes:
         transport: The one that is up, None while there is none.
-        error: Why there is none, or why the last one was lost.
+        error: Why there is none although it was wanted; None before the first attempt has ended.
         reconnects: How often a lost connection was restored.
     """
 
@@ -57,6 +57,7 @@ class Connection:
         self._closing: set[asyncio.Task[None]] = set()
         self._poked = asyncio.Event()
         self._attempt: asyncio.Future[Transport] | None = None
+        self._connecting = False
         self._failures = 0
         self._down_since: float | None = None
         self._stopped = False
@@ -65,11 +66,6 @@ class Connection:
     def up(self) -> bool:
         """Whether there is a connection now."""
         return self.transport is not None and not self.transport.lost.done()
-
-    @property
-    def demanded(self) -> bool:
-        """Whether anybody has wanted a connection yet."""
-        return self._task is not None
 
     def demand(self) -> None:
         """Begin connecting, if that has not happened; wake up from a pause between attempts."""
@@ -87,6 +83,16 @@ class Connection:
         Raises:
             TransportError: The attempt failed, or the connection was stopped.
         """
+        underway = self._connecting
+        try:
+            return await self._next()
+        except Exception:
+            # An attempt that had begun before this call may have met what is over by now.
+            if not underway or self._stopped:
+                raise
+        return await self._next()
+
+    async def _next(self) -> Transport:
         if self.transport is not None and not self.transport.lost.done():
             return self.transport
         if self._stopped:
@@ -110,7 +116,11 @@ class Connection:
     async def _supervise(self) -> None:
         while True:
             self._poked.clear()
-            transport = await self._connect()
+            self._connecting = True
+            try:
+                transport = await self._connect()
+            finally:
+                self._connecting = False
             if transport is None:
                 await self._pause()
                 continue
@@ -132,11 +142,14 @@ class Connection:
             transport = self._open()
             async with asyncio.timeout(transport.settings.connect_timeout_s):
                 await transport.connect()
-        except asyncio.CancelledError:
-            if transport is not None:
-                self._discard(transport)
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError):
+                if task is None or task.cancelling():
+                    if transport is not None:
+                        self._discard(transport)
+                    raise
+                error = errors.BrokerUnreachable('the client has cancelled the attempt itself')
             if not isinstance(error, errors.ScaffoldError | OSError):
                 LOGGER.exception('%s: connecting failed unexpectedly', self.label)
             self._failed(_reason(error, transport))
@@ -152,7 +165,8 @@ class Connection:
         try:
             either: set[asyncio.Future[Any]] = {use, transport.lost}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if use.done() and not use.cancelled() and (failure := use.exception()) is not None:
+            if use.done() and not transport.lost.done():
+                failure = asyncio.CancelledError() if use.cancelled() else use.exception()
                 LOGGER.error('%s: failed unexpectedly', self.label, exc_info=failure)
                 transport.lose(errors.ConnectionLost(f'{type(failure).__name__}: {failure}'))
             await transport.lost
@@ -188,6 +202,7 @@ class Connection:
 
     def _restored(self, transport: Transport) -> None:
         self.transport = transport
+        self.error = None
         address = transport.settings.address
         if self._down_since is None:
             LOGGER.info('%s: connected to %s', self.label, address)

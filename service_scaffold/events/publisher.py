@@ -170,15 +170,22 @@ class EventPublisher(features.ServiceFeature):
     async def _publish_each(self, envelopes: Sequence[Message], limit_s: float) -> None:
         """Take every message through the middlewares, then send what comes out in one go."""
         ready: list[Message] = []
+        positions: list[int] = []
 
         async def keep(message: Message) -> None:
             ready.append(message)
+            positions.append(position)
 
         chain = compose(self._middlewares.publish, keep)
-        for envelope in envelopes:
+        for position, envelope in enumerate(envelopes):  # noqa: B007 - `keep` reads it
             await chain(envelope)
-        if ready:
+        if not ready:
+            return
+        try:
             await self._sender.send_all(envelopes[0].exchange, ready, limit_s)
+        except errors.PublishError as error:  # a middleware may have left some out
+            error.failed = tuple(positions[index] for index in error.failed)
+            raise
 
     def _envelope(
         self,
@@ -281,9 +288,8 @@ class EventPublisher(features.ServiceFeature):
     # Health
 
     def health(self) -> features.Health:
-        """Report the connection, once something has been published."""
-        used = self._connection.demanded
-        ok = self.connected or not used
+        """Report a connection that could not be made, or was lost."""
+        ok = self.connected or self._connection.error is None
         detail: dict[str, object] = {
             'eventbus': str(self._settings.address),
             'connected': self.connected,
