@@ -82,7 +82,7 @@ class AmqpTransport(Transport):
         except BaseException:
             intake.abandon()
             raise
-        self._intakes.add(intake)
+        self._intakes = {open_one for open_one in self._intakes if not open_one.closed} | {intake}
         return intake
 
     def envelope(self, delivery: Delivery) -> Message:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from service_scaffold import errors
 from service_scaffold.transports.amqp_socket import Reader, dial
@@ -14,6 +15,7 @@ from service_scaffold.transports.amqp_wire import (
     Connection,
     Refused,
     close_quietly,
+    is_undecodable,
     log_in,
     new_channel,
     new_connection,
@@ -22,6 +24,8 @@ from service_scaffold.transports.amqp_wire import (
     text_of_error,
 )
 from service_scaffold.transports.base import Settings
+
+LOGGER = logging.getLogger(__name__)
 
 T = TypeVar('T')
 
@@ -39,6 +43,10 @@ class Client:
     Attributes:
         ended: Done, with the reason, when the connection has ended, by itself or by `close`.
     """
+
+    careful: ClassVar[bool] = False
+    """Whether frames are checked before they are decoded, at some cost; set for all later
+    connections of the process by the first frame that the library could not decode."""
 
     def __init__(self, settings: Settings, *, heartbeat_s: int) -> None:
         self._settings = settings
@@ -61,7 +69,9 @@ class Client:
         """
         quieten()
         self._reader, self._writer = await dial(self._settings, self._on_stream_end)
-        connection = new_connection(self._settings, self._heartbeat_s, self._reader, self._writer)
+        connection = new_connection(
+            self._settings, self._heartbeat_s, self._reader, self._writer, careful=self.careful
+        )
         self._connection = connection
         try:
             await self._log_in(connection)
@@ -225,6 +235,13 @@ class Client:
 
     def _on_closing(self, closing: asyncio.Future[Any]) -> None:
         error = None if closing.cancelled() else closing.exception()
+        if is_undecodable(error) and not Client.careful:
+            Client.careful = True
+            LOGGER.warning(
+                'A message has properties that cannot be decoded (%s); from now on they are left'
+                ' out, so that it reaches its handler or the dead letters',
+                text_of_error(error),
+            )
         self.end(errors.ConnectionLost(f'{self._where()} has ended: {text_of_error(error)}'))
 
     def _abort(self) -> None:

@@ -35,6 +35,7 @@ class AmqpIntake(Intake):
             which settle nothing.
 
     Attributes:
+        closed: Whether `close` was called.
         dropped: Deliveries to live views that were dropped because nobody fetched them.
     """
 
@@ -51,7 +52,7 @@ class AmqpIntake(Intake):
         self._buffer: deque[Received] = deque()
         self._arrived = asyncio.Event()
         self._ended: Exception | None = None
-        self._closed = False
+        self.closed = False
         self._warned_at = float('-inf')
         self.dropped = 0
         self.epoch = 0
@@ -121,9 +122,9 @@ class AmqpIntake(Intake):
         self._hand_back()
 
     async def close(self, *, forget: bool = False) -> None:
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._client.ended.remove_done_callback(self._on_client_ended)
         channel = self._channel
         if channel is not None and self.epoch == 0:

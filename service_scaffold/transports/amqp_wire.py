@@ -27,14 +27,17 @@ from aiormq.exceptions import (
     ChannelLockedResource,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from pamqp import commands
 from pamqp.body import ContentBody
+from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 from yarl import URL
 
 from service_scaffold import errors
+from service_scaffold.transports.amqp_socket import CarefulReader
 from service_scaffold.transports.base import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -161,7 +164,7 @@ def _publish_frame(number: int, exchange: str, routing: str, mandatory: bool) ->
 class _Dialled(TransportFactory):
     """Hands aiormq a connection that we have made and can abort."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: Any, writer: asyncio.StreamWriter) -> None:
         self._pair = reader, writer
 
     async def create(
@@ -189,9 +192,18 @@ def quieten() -> None:
 
 
 def new_connection(
-    settings: Settings, heartbeat_s: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    settings: Settings,
+    heartbeat_s: int,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    careful: bool,
 ) -> Connection:
-    """Return a connection over a socket that is open already; to be logged in by `log_in`."""
+    """Return a connection over a socket that is open already; to be logged in by `log_in`.
+
+    Args:
+        careful: Check each frame before the library decodes it.
+    """
     address = settings.address
     connection = Connection(
         URL.build(
@@ -203,7 +215,7 @@ def new_connection(
             path='/',
             query={'heartbeat': str(heartbeat_s), 'auth': address.query.get('auth', 'plain')},
         ),
-        transport_factory=_Dialled(reader, writer),
+        transport_factory=_Dialled(CarefulReader(reader, _decodes) if careful else reader, writer),
         client_properties={
             'connection_name': f'{settings.name}.{settings.instance}.{settings.role}'
         },
@@ -225,7 +237,8 @@ async def log_in(connection: Connection, settings: Settings) -> None:
     except (ProbableAuthenticationError, AuthenticationError):
         # Not chained, here and below: the broker's texts hold the user's name.
         raise errors.AccessRefused(f'{address} refuses the credentials') from None
-    except (*LIBRARY_ERRORS, asyncio.IncompleteReadError) as error:
+    # The library iterates over frames: an end before the first one is a `StopAsyncIteration`.
+    except (*LIBRARY_ERRORS, asyncio.IncompleteReadError, StopAsyncIteration) as error:
         if 'Connection.Close' in str(error):  # the answer to Connection.Open
             raise errors.AccessRefused(
                 f'{address}: the virtual host {connection.vhost!r} does not exist, or is closed'
@@ -264,6 +277,19 @@ def refused(error: BaseException | None) -> Refused:
     if not code and isinstance(error, ChannelClosed) and error.args and error.args[0]:
         code = int(error.args[0])
     return Refused(code, text_of_error(error))
+
+
+def is_undecodable(error: BaseException | None) -> bool:
+    """Tell whether a connection has ended because the library could not decode a frame."""
+    return isinstance(error, InvalidFrameError | ValueError | ArithmeticError)
+
+
+def _decodes(frame: bytes) -> bool:
+    try:
+        pamqp.frame.unmarshal(frame)
+    except (PAMQPException, ValueError, ArithmeticError):
+        return False
+    return True
 
 
 def text_of_error(error: BaseException | None) -> str:

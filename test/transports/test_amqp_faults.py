@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ from service_scaffold import errors
 from service_scaffold.message import Message
 from service_scaffold.transports.address import Address
 from service_scaffold.transports.amqp import AmqpTransport
+from service_scaffold.transports.amqp_client import Client
 from service_scaffold.transports.base import IntakeSpec, Progress, Settings
 from test.brokers.process import free_port
 from test.brokers.rabbitmq import RabbitMQ
@@ -347,7 +350,7 @@ async def test_everything_can_be_cancelled_while_half_open(
             lambda: transport.open_replies(lambda _: None),
             lambda: intake.pause(),
         ):
-            async with within(0.7):
+            async with within(1.5):  # copying 20 MB takes its time, too
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.2):
                         await work()
@@ -380,3 +383,65 @@ async def test_a_broker_that_blocks_publishers_costs_the_limit_only(
             await publish(transport, unique, b'3')
 
             assert bodies(await take(intake, 2)) == [b'2', b'3']
+
+
+@pytest.mark.parametrize('oddity', ['time', 'routing', 'header'])
+async def test_undecodable_properties_end_one_connection_only(
+    rabbitmq: RabbitMQ, unique: str, oddity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the client library cannot read is left out at the second try; the body arrives."""
+    monkeypatch.setattr(Client, 'careful', False)
+    async with connected(rabbitmq.url) as transport:
+        intake = await group(transport, unique)
+        await asyncio.to_thread(_publish_oddly, rabbitmq, unique, oddity)
+        with pytest.raises(errors.ConnectionLost):
+            async with asyncio.timeout(5):
+                await intake.fetch(1)
+    async with connected(rabbitmq.url) as transport:
+        intake = await group(transport, unique)
+        await publish(transport, unique, b'next')
+        odd, plain = await take(intake, 2)
+        message = transport.envelope(odd)
+
+    assert (message.body, plain.body) == (b'odd', b'next')
+    assert message.routing == ('a.??' if oddity == 'routing' else 'a.b')
+
+
+def _publish_oddly(broker: RabbitMQ, exchange: str, oddity: str) -> None:
+    """Publish what a client of another language may publish, byte by byte."""
+
+    def frame(kind: int, channel: int, payload: bytes) -> bytes:
+        return struct.pack('>BHI', kind, channel, len(payload)) + payload + b'\xce'
+
+    def short(text: bytes) -> bytes:
+        return bytes([len(text)]) + text
+
+    def method(number: int, name: int, arguments: bytes, channel: int = 1) -> bytes:
+        return frame(1, channel, struct.pack('>HH', number, name) + arguments)
+
+    routing = b'a.\xff\xfe' if oddity == 'routing' else b'a.b'
+    flags, properties = 0, b''
+    if oddity == 'time':  # nanoseconds
+        flags, properties = 64, struct.pack('>Q', 1_763_720_000_000_000_000)
+    if oddity == 'header':  # its name is not UTF-8
+        table = short(b'\xff') + b'I' + struct.pack('>i', 1)
+        flags, properties = 8192, struct.pack('>I', len(table)) + table
+    header = struct.pack('>HHQH', 60, 0, 3, flags) + properties
+    login = b'\0guest\0guest'
+    start_ok = b'\0\0\0\0' + short(b'PLAIN') + struct.pack('>I', len(login)) + login
+    start_ok += short(b'en_US')
+    steps = [
+        b'AMQP\x00\x00\x09\x01',
+        method(10, 11, start_ok, 0),
+        method(10, 31, struct.pack('>HIH', 2047, 131072, 0), 0)
+        + method(10, 40, short(b'/') + b'\0\0', 0),
+        method(20, 10, b'\0'),
+        method(60, 40, b'\0\0' + short(exchange.encode()) + short(routing) + b'\0')
+        + frame(2, 1, header)
+        + frame(3, 1, b'odd')
+        + method(20, 40, b'\0\0\0\0\0\0\0'),
+    ]
+    with socket.create_connection((broker.host, broker.port), timeout=5) as connection:
+        for step in steps:
+            connection.sendall(step)
+            connection.recv(65536)
