@@ -18,14 +18,16 @@ from service_scaffold import errors
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
 from service_scaffold.events.lanes import Job, Lanes, Spawn
+from service_scaffold.events.outlet import Outlet
 from service_scaffold.events.pipeline import Pipeline
+from service_scaffold.events.session import Session, text_of
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.message import Middleware
-from service_scaffold.transports.base import Binding, Delivery, Intake, IntakeSpec, Transport
+from service_scaffold.transports.base import Delivery, Intake, IntakeSpec, Transport
 
 LOGGER = logging.getLogger(__name__)
 
-BIND_S = 0.01  # a binding more may take this much longer
+STABLE_S = 30.0  # an intake that held this long was no part of the last trouble
 PAUSE_LIMIT_S = 2.0
 
 
@@ -37,30 +39,13 @@ class Surroundings:
         spawn: Starts a task that the listener owns.
         clock: What pauses are measured with.
         middlewares: The consume middlewares, first one outermost.
+        outlet: The connection that dead letters and answers go out on.
     """
 
     spawn: Spawn
     clock: Clock
     middlewares: Callable[[], Sequence[Middleware]]
-
-
-@dataclass(eq=False)
-class Session:
-    """One intake in use.
-
-    Attributes:
-        intake: Where deliveries come from.
-        transport: Whose intake it is.
-        ended: Done, with the reason, when the worker cannot go on with it.
-        bound: What the broker has confirmed.
-        refused: What it has refused, with the reason.
-    """
-
-    intake: Intake
-    transport: Transport
-    ended: asyncio.Future[Exception]
-    bound: set[Binding] = field(default_factory=set)
-    refused: dict[Binding, Exception] = field(default_factory=dict)
+    outlet: Outlet = field(default_factory=Outlet)
 
 
 class Consumer(ABC):
@@ -83,6 +68,8 @@ class Consumer(ABC):
         self._session: Session | None = None
         self._available = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._worker_rests = asyncio.Event()
+        self._worker_rests.set()
         self._fetching = False
         self._stopping = False
 
@@ -99,10 +86,9 @@ class Consumer(ABC):
         Raises:
             TypeError: Its handler cannot take messages.
         """
-        pipeline = Pipeline(subscription, self._surroundings.middlewares, self._surroundings.clock)
+        around = self._surroundings
+        pipeline = Pipeline(subscription, around.middlewares, around.clock, around.outlet)
         subscription.on_swap = pipeline.compile
-        if self._session is not None:
-            pipeline.attach(self._session.transport)
         self.subscriptions[subscription] = pipeline
         self._added(subscription, pipeline)
         self._changed.set()
@@ -135,28 +121,32 @@ class Consumer(ABC):
     async def serve(self, transport: Transport) -> None:
         """Consume over one connection until it is lost, or nobody is subscribed any more."""
         attempt = 0
+        clock = self._surroundings.clock
         while self.subscriptions and not self._stopping and not self.gave_up:
+            began = clock.monotonic()
             try:
                 await self._use_intake(transport)
                 attempt = 0
-            except errors.ConnectionLost:
+                continue
+            except errors.ConnectionLost as error:
+                transport.lose(error)  # it may not have noticed, and we would come back at once
                 return
             except errors.SessionTakenOver as error:
                 LOGGER.critical('%s gives up: %s', self, error)
                 self._mark_all('failed', error)
                 self.gave_up = True
                 return
-            except (errors.EventError, TimeoutError, OSError) as error:
-                self._fail(error, attempt)
             except Exception as error:
-                LOGGER.exception('%s: consuming failed unexpectedly', self)
+                if not isinstance(error, errors.EventError | TimeoutError | OSError):
+                    LOGGER.exception('%s: consuming failed unexpectedly', self)
+                attempt = 0 if clock.monotonic() - began >= STABLE_S else attempt
                 self._fail(error, attempt)
             attempt += 1
-            await self._surroundings.clock.sleep(self._backoff.delay(attempt))
+            await clock.sleep(self._backoff.delay(attempt))
 
     def _fail(self, error: Exception, attempt: int) -> None:
         level = logging.WARNING if attempt == 0 else logging.DEBUG
-        LOGGER.log(level, '%s cannot consume, and will try again: %s', self, _text(error))
+        LOGGER.log(level, '%s cannot consume, and will try again: %s', self, text_of(error))
         self._mark_all('failed', error)
 
     async def _use_intake(self, transport: Transport) -> None:
@@ -167,8 +157,9 @@ class Consumer(ABC):
             self._changed.clear()
             await self._reconcile(session)
             self._install(session)
-            self._announce(session)
+            session.announce(self.subscriptions)
             await self._until_over(session)
+            await self._finish(session)
         finally:
             self._uninstall(session)
             forget = not self.subscriptions and not self._stopping
@@ -185,46 +176,30 @@ class Consumer(ABC):
             attempt = 0 if self._changed.is_set() else attempt + 1
             self._changed.clear()
             await self._reconcile(session)
-            self._announce(session)
-
-    async def _changed_or(self, ended: asyncio.Future[Exception], limit_s: float | None) -> None:
-        changed = asyncio.ensure_future(self._changed.wait())
-        waited: set[asyncio.Future[Any]] = {changed, ended}
-        try:
-            await asyncio.wait(waited, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
+            session.announce(self.subscriptions)
 
     async def _reconcile(self, session: Session) -> None:
-        """Make the intake's bindings those that are wanted."""
         wanted = {subscription.binding for subscription in self.subscriptions}
-        surplus = session.bound - wanted
-        missing = wanted - session.bound
-        limit_s = session.transport.settings.connect_timeout_s
-        async with asyncio.timeout(limit_s + BIND_S * (len(missing) + len(surplus))):
-            if surplus:
-                await session.intake.unbind(list(surplus))
-                session.bound -= surplus
-            if missing:
-                refused = await session.intake.bind(list(missing))
-                for binding, error in refused.items():
-                    if binding not in session.refused:
-                        LOGGER.warning('%s: %s is refused: %s', self, binding, _text(error))
-                session.refused = dict(refused)
-                session.bound |= missing - set(refused)
-            else:
-                session.refused = {}
+        await session.reconcile(wanted, self)
 
-    def _announce(self, session: Session) -> None:
-        for subscription in self.subscriptions:
-            error = session.refused.get(subscription.binding)
-            if error is not None:
-                subscription.mark('failed', error)
-            elif subscription.binding in session.bound and subscription.state in (
-                'waiting',
-                'failed',
-            ):
-                subscription.mark('active')
+    async def _finish(self, session: Session) -> None:
+        """Nobody is subscribed any more: let what runs end, so that it is still settled."""
+        self._uninstall(session)
+        await self._pause(session)
+        await self._worker_rests.wait()
+        for lanes in self._lanes():
+            await lanes.drained()
+        self._settle_rest()
+
+    async def _changed_or(self, ended: asyncio.Future[Exception], limit_s: float | None) -> None:
+        own: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._changed.wait())]
+        if limit_s is not None:
+            own.append(asyncio.ensure_future(self._surroundings.clock.sleep(limit_s)))
+        try:
+            await asyncio.wait([*own, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for future in own:
+                future.cancel()
 
     def _mark_all(self, state: str, error: Exception | None = None) -> None:
         for subscription in self.subscriptions:
@@ -232,10 +207,8 @@ class Consumer(ABC):
 
     def _install(self, session: Session) -> None:
         self._session = session
-        for pipeline in self.subscriptions.values():
-            pipeline.attach(session.transport)
         self._available.set()
-        if self._worker is None:
+        if self._worker is None or self._worker.done():
             self._worker = self._surroundings.spawn(self._work(), f'{self} worker')
 
     def _uninstall(self, session: Session) -> None:
@@ -254,7 +227,9 @@ class Consumer(ABC):
             session = self._session
             if session is None or session.ended.done():
                 self._available.clear()
+                self._worker_rests.set()
                 await self._available.wait()
+                self._worker_rests.clear()
                 continue
             try:
                 await self._consume(session)
@@ -281,7 +256,9 @@ class Consumer(ABC):
             return await session.intake.fetch(limit)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._over(session) or task is None:
+            if task is None or not task.cancelling():
+                raise errors.IntakeLost('The client has cancelled the fetch itself') from None
+            if not self._over(session):
                 raise
             task.uncancel()
             return ()
@@ -305,11 +282,14 @@ class Consumer(ABC):
         for lanes in self._lanes():
             self._hand_back(lanes.take_back())
         if session is not None:
-            try:
-                async with asyncio.timeout(PAUSE_LIMIT_S):
-                    await session.intake.pause()
-            except (errors.EventError, TimeoutError, OSError) as error:
-                LOGGER.debug('%s: pausing failed: %s', self, _text(error))
+            await self._pause(session)
+
+    async def _pause(self, session: Session) -> None:
+        try:
+            async with asyncio.timeout(PAUSE_LIMIT_S):
+                await session.intake.pause()
+        except (errors.EventError, TimeoutError, OSError) as error:
+            LOGGER.debug('%s: pausing failed: %s', self, text_of(error))
 
     @abstractmethod
     def _hand_back(self, jobs: Iterable[Job]) -> None: ...
@@ -320,6 +300,17 @@ class Consumer(ABC):
             await asyncio.wait({self._worker})
         for lanes in self._lanes():
             await lanes.drained()
+        self._settle_rest()
+
+    @abstractmethod
+    def _settle_rest(self) -> None:
+        """Settle what is done and not yet settled."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no handler runs."""
+        rests = self._worker is None or self._worker.done() or self._worker_rests.is_set()
+        return rests and not any(lanes.running for lanes in self._lanes())
 
     def cancel(self) -> None:
         """Cancel the handlers that run: what they had is not processed."""
@@ -327,7 +318,3 @@ class Consumer(ABC):
             self._worker.cancel()
         for lanes in self._lanes():
             lanes.cancel()
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -9,9 +9,9 @@ from typing import Literal
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
 from service_scaffold.events import headers
+from service_scaffold.events.outlet import Outlet
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.message import Message
-from service_scaffold.transports.base import Transport
 
 LOGGER = logging.getLogger(__name__)
 
@@ -31,18 +31,11 @@ class Death(Exception):
 class Graveyard:
     """Dead-letters, or drops with a log, the messages of one subscription."""
 
-    def __init__(self, subscription: EventSubscription, clock: Clock) -> None:
+    def __init__(self, subscription: EventSubscription, clock: Clock, outlet: Outlet) -> None:
         self._subscription = subscription
         self._clock = clock
         self._backoff = Backoff(base_s=0.5, max_s=10.0)
-        self._transport: Transport | None = None
-        self._attached = asyncio.Event()
-
-    def attach(self, transport: Transport) -> None:
-        """Put dead letters on this connection from now on; those that wait try at once."""
-        self._transport = transport
-        self._attached.set()
-        self._attached = asyncio.Event()
+        self._outlet = outlet
 
     async def bury(self, message: Message, death: Death) -> None:
         """Store the message as a dead letter, however long that takes, or drop it with a log."""
@@ -72,8 +65,7 @@ class Graveyard:
             subscription.mark('active')
 
     async def _store(self, letter: Message) -> Exception | None:
-        transport = self._transport
-        assert transport is not None, 'attached before the first delivery'
+        transport = self._outlet.transport
         try:
             async with asyncio.timeout(transport.settings.publish_timeout_s):
                 await transport.dead_letter(letter)
@@ -82,11 +74,14 @@ class Graveyard:
         return None
 
     async def _wait(self, delay_s: float) -> None:
+        """Pause; a new connection ends the pause."""
+        slept = asyncio.ensure_future(self._clock.sleep(delay_s))
+        attached = asyncio.ensure_future(self._outlet.attached())
         try:
-            async with asyncio.timeout(delay_s):
-                await self._attached.wait()
-        except TimeoutError:
-            pass
+            await asyncio.wait({slept, attached}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            slept.cancel()
+            attached.cancel()
 
     def _facts(self, message: Message, death: Death) -> dict[str, str]:
         error = f'{type(death.error).__name__}: {death.error}'

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from time import perf_counter
 
-from service_scaffold.events.consumer import Consumer, Session, Surroundings
+from service_scaffold.events.consumer import Consumer, Surroundings
 from service_scaffold.events.lanes import Job, Lanes
 from service_scaffold.events.pipeline import Pipeline
+from service_scaffold.events.session import Session
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.transports.base import Delivery, Intake, IntakeSpec
 from service_scaffold.transports.patterns import Matcher
 
 SETTLE_EVERY_S = 0.05
+"""How long a finished message waits, at most, behind one whose handler takes its time."""
 
 
 class _Count:
@@ -45,6 +46,8 @@ class GroupConsumer(Consumer):
         self._in_flight = 0
         self._room = asyncio.Event()
         self._done: list[Job] = []
+        self._batch: tuple[Intake, list[Delivery]] | None = None
+        self._ticking = False
 
     def __str__(self) -> str:
         return f'group {self.group} on {self.exchange}'
@@ -52,14 +55,17 @@ class GroupConsumer(Consumer):
     def _added(self, subscription: EventSubscription, pipeline: Pipeline) -> None:
         self._matcher.add(subscription.routing, subscription, subscription.exchange_type)
         self._by_subscription[subscription] = Lanes(
-            pipeline, self._surroundings.spawn, self._finished, self._is_void
+            pipeline, self._surroundings.spawn, self._finished, self._admit
         )
         self._weigh()
 
     def _removed(self, subscription: EventSubscription) -> None:
         self._matcher.remove(subscription.routing, subscription, subscription.exchange_type)
         lanes = self._by_subscription.pop(subscription)
-        self._hand_back(lanes.take_back())
+        if self._by_subscription:
+            self._abandon(lanes.take_back())
+        else:
+            self._hand_back(lanes.take_back())
         self._retired = [*(old for old in self._retired if old.running), lanes]
         self._weigh()
 
@@ -67,7 +73,7 @@ class GroupConsumer(Consumer):
         """Choose window and way of working for the subscriptions as they are."""
         policies = [subscription.policy for subscription in self.subscriptions]
         self._window = max((policy.window for policy in policies), default=1)
-        single = len(policies) == 1 and policies[0].concurrency == 1
+        single = len(policies) == 1 and policies[0].concurrency == 1 and not self._stopping
         self._inline = next(iter(self.subscriptions.values())) if single else None
         self._room.set()
 
@@ -107,9 +113,12 @@ class GroupConsumer(Consumer):
         done: list[Delivery] = []
         begun = _Count()
         admitted = self._admitted(deliveries, session, pipeline, done, begun)
+        self._batch = session.intake, done
+        self._tick()
         try:
             await pipeline.run(admitted, session.transport)
         finally:
+            self._batch = None
             if done:
                 session.intake.settle(done)
             if begun.value < len(deliveries):
@@ -128,9 +137,8 @@ class GroupConsumer(Consumer):
         before = pipeline.subscription.policy.ack == 'before'
         known = self._matcher.cache  # routing keys seen before: one look-up
         epoch = intake.epoch
-        settled_at = perf_counter()
         for delivery in deliveries:
-            if intake.epoch != epoch or self._stopping or self._inline is not pipeline:
+            if intake.epoch != epoch or self._inline is not pipeline:
                 if self._over(session) or self._inline is not pipeline:
                     return  # the rest goes back, or to those who are subscribed now
                 if not intake.alive(delivery):
@@ -138,7 +146,9 @@ class GroupConsumer(Consumer):
                     pipeline.stats.stale += 1
                     continue
             begun.value += 1
-            if known.get(delivery.routing) or self._targets(delivery):
+            # A copy of another binding, which is being unbound, is nobody's.
+            whole = delivery.binding is None
+            if (whole and known.get(delivery.routing)) or self._targets(delivery):
                 if before:
                     intake.settle([delivery])
                     yield delivery
@@ -147,10 +157,22 @@ class GroupConsumer(Consumer):
             else:
                 self.unmatched += 1
             done.append(delivery)
-            if pipeline.finished_at - settled_at > SETTLE_EVERY_S:
-                intake.settle(done)
-                done.clear()
-                settled_at = pipeline.finished_at
+
+    def _tick(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(SETTLE_EVERY_S, self._settle_batch)
+
+    def _settle_batch(self) -> None:
+        """Settle what the worker has finished, while it goes on with the rest of its batch."""
+        self._ticking = False
+        if self._batch is None:
+            return
+        intake, done = self._batch
+        if done:
+            intake.settle(done)
+            done.clear()
+        self._tick()
 
     def _targets(self, delivery: Delivery) -> Sequence[EventSubscription]:
         targets = self._matcher.match(delivery.routing)
@@ -171,10 +193,9 @@ class GroupConsumer(Consumer):
                 self.unmatched += 1
                 intake.settle([delivery])
                 continue
-            if all(target.policy.ack == 'before' for target in targets):
-                intake.settle([delivery])
             self._in_flight += 1
             job = Job(delivery, intake, session.transport, len(targets))
+            job.ack_before = all(target.policy.ack == 'before' for target in targets)
             for target in targets:
                 self._by_subscription[target].put(job)
 
@@ -184,6 +205,8 @@ class GroupConsumer(Consumer):
             return
         self._in_flight -= 1
         self._room.set()
+        if job.settled:
+            return
         if not job.processed:
             self._give_back(job.intake, [job.delivery])
             return
@@ -205,13 +228,31 @@ class GroupConsumer(Consumer):
             job.processed = False
             self._finished(job)
 
-    def _is_void(self, job: Job) -> bool:
-        return not self._is_current(job.intake) or not job.intake.alive(job.delivery)
+    def _abandon(self, jobs: Iterable[Job]) -> None:
+        """Take a subscription that has gone out of jobs; its part of them counts as done."""
+        for job in jobs:
+            if not self._targets(job.delivery):
+                self.unmatched += 1
+            self._finished(job)
+
+    def _admit(self, job: Job) -> bool:
+        """Tell whether a job may begin; from `ack='before'` on it is at most once."""
+        if job.settled:
+            return True
+        if not self._is_current(job.intake) or not job.intake.alive(job.delivery):
+            return False
+        if job.ack_before:
+            job.intake.settle([job.delivery])
+            job.settled = True
+        return True
 
     def _give_back(self, intake: Intake, deliveries: Sequence[Delivery]) -> None:
         if self._is_current(intake):
             intake.requeue(deliveries)
 
-    async def drained(self) -> None:
-        await super().drained()
+    async def stop(self) -> None:
+        self._inline = None  # the worker looks at it before each message
+        await super().stop()
+
+    def _settle_rest(self) -> None:
         self._settle_done()

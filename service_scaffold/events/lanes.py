@@ -26,9 +26,21 @@ class Job:
         transport: Whose delivery it is.
         remaining: How many subscriptions have not finished with it.
         processed: False once one of them has handed it back.
+        ack_before: It is to be settled when the first of them begins.
+        settled: It has been settled already.
+        number: Place in the order of arrival, kept where a buffer is bounded.
     """
 
-    __slots__ = ('delivery', 'intake', 'processed', 'remaining', 'transport')
+    __slots__ = (
+        'ack_before',
+        'delivery',
+        'intake',
+        'number',
+        'processed',
+        'remaining',
+        'settled',
+        'transport',
+    )
 
     def __init__(
         self, delivery: Delivery, intake: Intake, transport: Transport, remaining: int
@@ -38,6 +50,9 @@ class Job:
         self.transport = transport
         self.remaining = remaining
         self.processed = True
+        self.ack_before = False
+        self.settled = False
+        self.number = 0
 
 
 class Lanes:
@@ -47,7 +62,7 @@ class Lanes:
         pipeline: What handles each delivery.
         spawn: Starts the tasks, up to one per lane, when they are first needed.
         finished: Called with each job that this subscription is done with.
-        is_void: Tells whether a job that has not begun is no longer ours to handle.
+        admit: Tells of a job that is about to begin whether it is still ours to handle.
         limit: How many jobs may wait; one more pushes the oldest out. None: no limit.
     """
 
@@ -56,17 +71,18 @@ class Lanes:
         pipeline: Pipeline,
         spawn: Spawn,
         finished: Callable[[Job], None],
-        is_void: Callable[[Job], bool],
+        admit: Callable[[Job], bool],
         limit: int | None = None,
     ) -> None:
         self.pipeline = pipeline
         self._spawn = spawn
         self._finished = finished
-        self._is_void = is_void
+        self._admit = admit
         self._limit = limit
         self._concurrency = pipeline.subscription.policy.concurrency
         self._ready: deque[Job] = deque()
         self._behind: dict[Hashable, deque[Job]] = {}  # keys in work, and who waits for each
+        self._busy: set[Hashable] = set()  # of those keys, the ones whose handler runs
         self._waiting = 0
         self._idle: deque[asyncio.Future[None]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,12 +104,16 @@ class Lanes:
         return pushed_out
 
     def _make_room(self) -> Job | None:
-        if self._limit is None or self._waiting < self._limit or not self._ready:
+        if self._limit is None or self._waiting < self._limit:
             return None
-        job = self._ready.popleft()
         self._waiting -= 1
-        self._release(job.delivery.key)
         self.pipeline.stats.dropped += 1
+        behind = [jobs for key in self._busy if (jobs := self._behind[key])]
+        oldest = min(behind, key=_number_of_first, default=None)
+        if oldest is not None and not (self._ready and self._ready[0].number < oldest[0].number):
+            return oldest.popleft()
+        job = self._ready.popleft()
+        self._release(job.delivery.key)
         return job
 
     def _wake(self) -> None:
@@ -127,15 +147,18 @@ class Lanes:
             job = self._ready.popleft()
             self._waiting -= 1
             self._running += 1
+            if self._concurrency > 1:
+                self._busy.add(job.delivery.key)
             try:
                 await self._run(job)
             finally:
                 self._running -= 1
+                self._busy.discard(job.delivery.key)
                 self._release(job.delivery.key)
             self._finished(job)
 
     async def _run(self, job: Job) -> None:
-        if self._is_void(job):
+        if not self._admit(job):
             self.pipeline.stats.stale += 1
             job.processed = False
             return
@@ -143,6 +166,7 @@ class Lanes:
             await self.pipeline.run((job.delivery,), job.transport)
         except Exception:  # a bug of ours: the message stays unsettled, and is delivered again
             LOGGER.exception('%s: handling failed in the pipeline', self.pipeline.subscription)
+            await self.pipeline.rest()
             job.processed = False
 
     @property
@@ -179,3 +203,7 @@ class Lanes:
         self._stopping = True
         for task in self._tasks:
             task.cancel()
+
+
+def _number_of_first(jobs: deque[Job]) -> int:
+    return jobs[0].number

@@ -168,12 +168,15 @@ class EventListener(features.ServiceFeature):
             self._consumers[key] = consumer
         elif (
             isinstance(consumer, GroupConsumer)
+            and consumer.subscriptions
             and consumer.exchange_type != subscription.exchange_type
         ):
             raise ValueError(
                 f'{consumer} already takes it as a {consumer.exchange_type} exchange, not'
                 f' {subscription.exchange_type}'
             )
+        elif isinstance(consumer, GroupConsumer):
+            consumer.exchange_type = subscription.exchange_type
         return consumer
 
     def _new_consumer(self, subscription: EventSubscription) -> Consumer:
@@ -231,6 +234,7 @@ class EventListener(features.ServiceFeature):
                     else:
                         return
         except TimeoutError:
+            await self._connection.stop()
             raise errors.BrokerUnreachable(
                 f'--eventbus-required start: no event bus at {self._settings.address} within'
                 f' {self._settings.connect_timeout_s:g} s: {error or "no answer"}'
@@ -264,6 +268,7 @@ class EventListener(features.ServiceFeature):
     async def _use(self, transport: Transport) -> None:
         """Serve every consumer over one connection, those that come later included."""
         serving: dict[Consumer, asyncio.Task[None]] = {}
+        self._surroundings.outlet.attach(transport)
         try:
             while True:
                 self._changed.clear()
@@ -293,7 +298,7 @@ class EventListener(features.ServiceFeature):
     async def _forget_unused(self, serving: dict[Consumer, asyncio.Task[None]]) -> None:
         """Drop consumers that nobody subscribes through any more and that have closed."""
         for key, consumer in list(self._consumers.items()):
-            if not consumer.subscriptions and consumer not in serving:
+            if not consumer.subscriptions and consumer not in serving and consumer.idle:
                 del self._consumers[key]
                 await consumer.stop()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 
 from service_scaffold.clock import Clock
-from service_scaffold.events.consumer import Consumer, Session, Surroundings
+from service_scaffold.events.consumer import Consumer, Surroundings
 from service_scaffold.events.lanes import Job, Lanes
 from service_scaffold.events.pipeline import Pipeline
+from service_scaffold.events.session import Session
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.transports.base import LIVE_BUFFER, Delivery, IntakeSpec
 from service_scaffold.transports.patterns import Matcher
@@ -27,12 +29,13 @@ class LiveConsumer(Consumer):
         self._matchers: dict[str, Matcher[View]] = {}
         self._views: dict[EventSubscription, View] = {}
         self._retired: list[Lanes] = []
+        self._numbers = itertools.count()
 
     def __str__(self) -> str:
         return 'live views'
 
     def _added(self, subscription: EventSubscription, pipeline: Pipeline) -> None:
-        lanes = Lanes(pipeline, self._surroundings.spawn, _finished, _never_void, limit=LIVE_BUFFER)
+        lanes = Lanes(pipeline, self._surroundings.spawn, _finished, _always, limit=LIVE_BUFFER)
         view = self._views[subscription] = View(lanes, self._surroundings.clock)
         matcher = self._matchers.setdefault(subscription.exchange_name, Matcher())
         matcher.add(subscription.routing, view, subscription.exchange_type)
@@ -64,8 +67,12 @@ class LiveConsumer(Consumer):
                 intake.settle([delivery])
                 continue
             job = Job(delivery, intake, transport, len(views))
+            job.number = next(self._numbers)
             for view in views:
                 view.put(job)
+
+    def _settle_rest(self) -> None:
+        """Do nothing: live views settle nothing."""
 
     def _hand_back(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
@@ -103,6 +110,6 @@ def _finished(job: Job) -> None:
         job.intake.settle([job.delivery])
 
 
-def _never_void(job: Job) -> bool:
-    """What a live view has received stays good after its connection is gone."""
-    return False
+def _always(job: Job) -> bool:
+    """Admit every job: what a live view has received stays good after its connection is gone."""
+    return True

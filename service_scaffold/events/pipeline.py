@@ -17,10 +17,11 @@ from typing import Any
 
 from service_scaffold import codecs
 from service_scaffold.clock import Clock
-from service_scaffold.errors import CodecError, DecodeError, InvalidBody, Reject, RetryLater
+from service_scaffold.errors import DecodeError, InvalidBody, Reject, RetryLater
 from service_scaffold.events import headers
 from service_scaffold.events.current import CURRENT, ENVELOPE
 from service_scaffold.events.graveyard import Death, Graveyard
+from service_scaffold.events.outlet import Outlet
 from service_scaffold.events.signature import message_type
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.message import Handler, Message, Middleware, compose
@@ -29,6 +30,7 @@ from service_scaffold.transports.base import Delivery, Transport
 LOGGER = logging.getLogger(__name__)
 
 QUICK_S = 0.001
+PAUSE_S = 1.0
 _JSON = frozenset((None, codecs.JSON))
 _BURIED: ContextVar[list[Exception] | None] = ContextVar('buried', default=None)
 
@@ -40,6 +42,7 @@ class Pipeline:
         subscription: Whose handler and policy count.
         middlewares: Gives the middlewares, first one outermost, whenever it is compiled.
         clock: What pauses and deadlines are measured with.
+        outlet: Where dead letters and answers go.
 
     Attributes:
         finished_at: When the last delivery was done with (`time.perf_counter`).
@@ -50,13 +53,14 @@ class Pipeline:
         subscription: EventSubscription,
         middlewares: Callable[[], Sequence[Middleware]],
         clock: Clock,
+        outlet: Outlet,
     ) -> None:
         self.subscription = subscription
         self.stats = subscription.stats
         self._middlewares = middlewares
         self._clock = clock
-        self._graveyard = Graveyard(subscription, clock)
-        self._transport: Transport | None = None
+        self._outlet = outlet
+        self._graveyard = Graveyard(subscription, clock, outlet)
         self.finished_at = 0.0
         self.compile()
 
@@ -67,17 +71,17 @@ class Pipeline:
             TypeError: The handler does not take `(subscription, key, message)`, or the type that
                 it declares cannot be decoded into.
         """
-        self._call = self.subscription.on_message
-        self._decoder = codecs.Decoder(message_type(self._call))
+        call = self.subscription.on_message
+        self._decoder = codecs.Decoder(message_type(call))
+        self._call = call
         self._decode_json = self._decoder.json
         middlewares = self._middlewares()
         self._chain: Handler = compose(middlewares, self._process)
         self._plain = not middlewares and self.subscription.policy.timeout_s is None
 
-    def attach(self, transport: Transport) -> None:
-        """Use this connection for dead letters and answers from now on."""
-        self._transport = transport
-        self._graveyard.attach(transport)
+    async def rest(self) -> None:
+        """Pause after a failure that is not the handler's, before its message comes again."""
+        await self._clock.sleep(PAUSE_S)
 
     async def run(self, deliveries: Iterable[Delivery], transport: Transport) -> None:
         """Handle deliveries one after the other, each to its end.
@@ -147,15 +151,15 @@ class Pipeline:
             if _expired(message, self._clock.time()):
                 raise Death('expired', TimeoutError('its deadline has passed'), 0)
             answer = await self._chain(message)
-        except Exception as error:  # noqa: BLE001 - a middleware failed: nothing may be lost
-            await self._after_chain(message, error, buried)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nothing may be lost
+            await self._after_chain(message, _failure_of(error), buried)
         else:
             await self._answer(message, answer)
 
     async def _after_chain(
         self, message: Message, error: Exception, buried: list[Exception]
     ) -> None:
-        if error not in buried:
+        if not buried:  # it never came to the handler: a middleware failed
             death = error if isinstance(error, Death) else _of_middleware(error)
             await self._graveyard.bury(message, death)
             error = death.error
@@ -214,6 +218,7 @@ class Pipeline:
 
     def _pause_s(self, message: Message, error: Exception, attempt: int) -> float:
         """Return how long to wait before the next attempt; raise Death if there is none."""
+        _raise_if_cancelled()
         retry = self.subscription.policy.retry
         if isinstance(error, Reject):
             raise Death('rejected', error, attempt)
@@ -236,7 +241,7 @@ class Pipeline:
             return
         try:
             body, content_type = codecs.encode(value)
-        except CodecError as error:
+        except Exception as error:
             LOGGER.exception('%s: the answer to a request cannot be encoded', self.subscription)
             await self._answer_error(request, error)
             return
@@ -258,17 +263,16 @@ class Pipeline:
             correlation_id=request.correlation_id,
             timestamp=self._clock.time(),
         )
-        transport = self._transport
-        assert transport is not None, 'attached before the first delivery'
+        transport = self._outlet.transport
         try:
             async with asyncio.timeout(transport.settings.publish_timeout_s):
                 await transport.reply(request, answer)
-        except (ConnectionError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - the request is done, whoever hears of it
             LOGGER.warning(
                 '%s: the answer to request %s was not sent: %s',
                 self.subscription,
                 request.message_id,
-                error or type(error).__name__,
+                str(error) or type(error).__name__,
             )
 
 
@@ -296,9 +300,14 @@ def _failure_of(error: BaseException) -> Exception:
     """Return what a handler failed with; a cancellation of this task is raised on."""
     if isinstance(error, Exception):
         return error
-    task = asyncio.current_task()
-    if task is None or task.cancelling():
-        raise error
+    _raise_if_cancelled()
     failure = RuntimeError('something that the handler awaited was cancelled')
     failure.__cause__ = error
     return failure
+
+
+def _raise_if_cancelled() -> None:
+    """End this task if it was told to: whatever its handler made of that is no failure of it."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise asyncio.CancelledError

@@ -34,11 +34,18 @@ class Requests:
             task = asyncio.ensure_future(transport.open_replies(self._on_reply))
             self._addresses[transport] = task
             transport.lost.add_done_callback(lambda lost: self._connection_lost(transport))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            raise errors.ConnectionLost('The connection was lost before the request') from None
 
     @contextlib.contextmanager
     def expecting(self, transport: Transport) -> Iterator[tuple[str, asyncio.Future[Message]]]:
         """Give a new correlation id, and the future that its answer is put in meanwhile."""
+        if transport.lost.done():  # what it has to say to those who wait is said
+            raise errors.PublishError('The connection was lost before the request was sent')
         correlation_id = new_message_id()
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = (transport, future)

@@ -67,7 +67,12 @@ class Sender:
         transport: Transport | None = None
         try:
             async with asyncio.timeout(limit_s) as limit:
-                progress.on_confirm = lambda: limit.reschedule(loop.time() + limit_s)
+
+                def confirmed() -> None:
+                    if not limit.expired():  # a confirm may come in the moment of the end
+                        limit.reschedule(loop.time() + limit_s)
+
+                progress.on_confirm = confirmed
                 for attempt in (1, 2):
                     transport = None
                     transport = await self._connection.obtain()
@@ -83,6 +88,8 @@ class Sender:
             raise self.failure(messages, progress, f'no confirm within {limit_s:g} s') from error
         except (errors.TransportError, OSError) as error:
             raise self.failure(messages, progress, str(error)) from error
+        finally:
+            progress.on_confirm = None
         raise AssertionError('unreachable')
 
     def failure(

@@ -69,6 +69,7 @@ class EventSubscription:
         self.binding = Binding(exchange_name, exchange_type, routing)
         self._on_message: OnMessage = on_message or log_message
         self._state: State = 'waiting'
+        self._until: asyncio.Future[Any] | None = None
         self._changed = asyncio.Event()
         self.on_swap: Callable[[], None] = _nothing
         self.on_unsubscribe: Callable[[], None] = _nothing
@@ -80,8 +81,12 @@ class EventSubscription:
 
     @on_message.setter
     def on_message(self, handler: OnMessage | None) -> None:
-        self._on_message = handler or log_message
-        self.on_swap()
+        before, self._on_message = self._on_message, handler or log_message
+        try:
+            self.on_swap()
+        except TypeError:  # it cannot take our messages: the one before stays
+            self._on_message = before
+            raise
 
     @property
     def keeps_dead_letters(self) -> bool:
@@ -91,20 +96,32 @@ class EventSubscription:
     @property
     def state(self) -> State:
         """`waiting` for the broker, `active`, `failed`, `dlq_unavailable` or `closed`."""
+        if self._state == 'active' and self._until is not None and self._until.done():
+            return 'waiting'  # lost a moment ago, and about to be marked so
         return self._state
 
     @property
     def active(self) -> bool:
         """Whether what is published now will arrive."""
-        return self._state == 'active'
+        return self.state == 'active'
 
-    def mark(self, state: State, error: Exception | None = None) -> None:
-        """Change the state; only the listener does that."""
+    def mark(
+        self,
+        state: State,
+        error: Exception | None = None,
+        *,
+        until: asyncio.Future[Any] | None = None,
+    ) -> None:
+        """Change the state, an active one for as long as `until` is not done.
+
+        Only the listener does that.
+        """
         if self._state == 'closed':
             return
         if error is not None:
             self.last_error = error
         self._state = state
+        self._until = until or self._until
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -121,7 +138,7 @@ class EventSubscription:
         except TimeoutError:
             reason = f': {self.last_error}' if self.last_error else ''
             raise TimeoutError(
-                f'{self} is still {self._state} after {timeout_s:g} s{reason}'
+                f'{self} is still {self.state} after {timeout_s:g} s{reason}'
             ) from self.last_error
 
     def unsubscribe(self) -> None:
