@@ -62,6 +62,8 @@ class LiveConsumer(Consumer):
         for delivery in deliveries:
             matcher = self._matchers.get(delivery.exchange)
             views = matcher.match(delivery.routing) if matcher is not None else ()
+            if delivery.binding is not None:  # sent again for one new binding: others had it
+                views = tuple(view for view in views if view.binding == delivery.binding)
             if not views:
                 self.unmatched += 1
                 intake.settle([delivery])
@@ -86,6 +88,7 @@ class View:
         self.lanes = lanes
         self._clock = clock
         self._warned_at: float | None = None
+        self.binding = lanes.pipeline.subscription.binding
 
     def put(self, job: Job) -> None:
         """Buffer a job; the oldest one goes when the buffer is full."""

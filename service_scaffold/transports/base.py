@@ -132,7 +132,8 @@ class Delivery(msgspec.Struct, gc=False):
         special: It asks for an answer, has a deadline or is a replay: the envelope must be read
             before it is handled.
         raw: The client's own record, for `settle` and `envelope`.
-        binding: The binding it came through, where `copy_per_binding`.
+        binding: The only binding it is for: where `copy_per_binding`, and for stored (retained)
+            messages that a broker sends for a new live binding; None: all that match.
     """
 
     exchange: str
