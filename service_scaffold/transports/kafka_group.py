@@ -217,14 +217,21 @@ class GroupIntake(Intake):
         return share is not None and record.offset >= share.start
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
-        shares = self._shares
-        for delivery in deliveries:
-            record = delivery.raw
-            share = shares.get(record.partition)
-            if share is not None:
-                share.settle(record.offset)
+        numbers = [delivery.raw.partition for delivery in deliveries]
+        offsets = [delivery.raw.offset for delivery in deliveries]
+        if numbers and numbers.count(numbers[0]) == len(numbers):
+            self._settle(numbers[0], offsets)
+        else:
+            for number in set(numbers):
+                here = [o for n, o in zip(numbers, offsets, strict=True) if n == number]
+                self._settle(number, here)
         self._changed.set()
         self._settled.set()
+
+    def _settle(self, number: int, offsets: list[int]) -> None:
+        share = self._shares.get(number)
+        if share is not None:
+            share.settle(offsets)
 
     def requeue(self, deliveries: Sequence[Delivery]) -> None:
         held = {(d.raw.partition, d.raw.offset) for d in self._returned}

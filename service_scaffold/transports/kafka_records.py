@@ -58,13 +58,18 @@ def to_deliveries(records: Iterable[Record]) -> list[Delivery]:
     for record in records:
         routing = content_type = None
         special = False
-        for name, value in record.headers:
-            if name == ROUTING:
-                routing = _text(value)
-            elif name == CONTENT_TYPE:
-                content_type = _text(value)
-            elif name in SPECIAL:
-                special = True
+        headers = record.headers
+        # What `to_record` makes of a plain event needs no loop.
+        if len(headers) == 2 and headers[0][0] == ROUTING and headers[1][0] == MESSAGE_ID:
+            routing = _text(headers[0][1])
+        else:
+            for name, value in headers:
+                if name == ROUTING:
+                    routing = _text(value)
+                elif name == CONTENT_TYPE:
+                    content_type = _text(value)
+                elif name in SPECIAL:
+                    special = True
         key = record.key
         if routing is None:
             routing = _text(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from service_scaffold.transports.base import Delivery
@@ -15,7 +14,8 @@ class Share:
         start: Where we have begun reading it.
         position: The next offset to be handed out.
         committed: What is committed, as far as we know; None: nothing.
-        out: Offsets handed out and not settled, or settled behind one that is not.
+        out: Offsets handed out, in order, without those that are settled before the first that
+            is not.
         done: Those of `out` that are settled.
     """
 
@@ -25,7 +25,7 @@ class Share:
         self.start = start
         self.position = start
         self.committed = committed
-        self.out: deque[int] = deque()
+        self.out: list[int] = []
         self.done: set[int] = set()
 
     def hand_out(self, deliveries: Sequence[Delivery]) -> None:
@@ -33,19 +33,25 @@ class Share:
         self.out.extend([delivery.raw.offset for delivery in deliveries])
         self.position = self.out[-1] + 1
 
-    def settle(self, offset: int) -> None:
-        """Note that an offset is finished; one that is not out is ignored."""
-        out = self.out
+    def settle(self, offsets: list[int]) -> None:
+        """Note that offsets are finished; those that are not out are ignored."""
+        out, done = self.out, self.done
+        count = len(offsets)
+        if not done and out[:count] == offsets:  # in order, as nearly always
+            del out[:count]
+            return
         if not out:
             return
-        if offset != out[0]:
-            if offset > out[0]:
-                self.done.add(offset)
-            return
-        out.popleft()
-        done = self.done
-        while done and out and out[0] in done:
-            done.remove(out.popleft())
+        done.update(offset for offset in offsets if offset >= out[0])
+        count = 0
+        for offset in out:
+            if offset not in done:
+                break
+            done.remove(offset)
+            count += 1
+        del out[:count]
+        if not out:
+            done.clear()
 
     def is_out(self, offset: int) -> bool:
         """Tell whether an offset is handed out and not settled."""
