@@ -65,8 +65,8 @@ class JsonCodec:
             body = _json_encode(value)
         except _ENCODE_ERRORS as error:
             raise _failure(value, 'JSON', error) from error
-        if b'null' in body and is_typed(value):
-            check_finite(value)
+        if b'null' in body:
+            _check_typed(value)
         return body
 
     def decode(self, body: bytes) -> object:
@@ -95,7 +95,7 @@ class YamlCodec:
         yaml = _imported('yaml', 'yaml')
         try:
             return yaml.safe_load(body)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # 2001-99-99 is a ValueError
             raise errors.DecodeError(f'Not valid YAML: {error}') from error
 
 
@@ -116,7 +116,7 @@ class TextCodec:
     """UTF-8 text; anything but a string goes out as its `str()`."""
 
     def encode(self, value: object) -> bytes:
-        return str(value).encode()
+        return _encoded(lambda v: str(v).encode(), value, 'text')
 
     def decode(self, body: bytes) -> object:
         return _decoded(bytes.decode, body, 'UTF-8 text')
@@ -161,6 +161,18 @@ def is_typed(value: object) -> bool:
         or dataclasses.is_dataclass(value)
         or hasattr(value, 'model_dump')
     )
+
+
+def _check_typed(value: object) -> None:
+    """Refuse floats that JSON lacks in whatever part of a value is typed."""
+    if is_typed(value):
+        check_finite(value)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _check_typed(item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            _check_typed(item)
 
 
 def check_finite(value: object, path: str = '$') -> None:

@@ -46,7 +46,12 @@ def decode(body: bytes, content_type: str | None = None) -> object:
         raise
     except errors.CodecError as error:
         raise errors.DecodeError(str(error)) from error
-    return codec.decode(body)
+    try:
+        return codec.decode(body)
+    except errors.DecodeError:
+        raise
+    except Exception as error:  # a codec of somebody's own may raise anything
+        raise errors.DecodeError(f'Not valid {base.essence(content_type)}: {error}') from error
 
 
 class Decoder:

@@ -175,6 +175,8 @@ class Consumer(ABC):
                 raise session.ended.result()
             attempt = 0 if self._changed.is_set() else attempt + 1
             self._changed.clear()
+            if not self.subscriptions:
+                return  # and leave the bindings: a group's queue goes on collecting
             await self._reconcile(session)
             session.announce(self.subscriptions)
 

@@ -66,7 +66,7 @@ class GroupConsumer(Consumer):
             self._abandon(lanes.take_back())
         else:
             self._hand_back(lanes.take_back())
-        self._retired = [*(old for old in self._retired if old.running), lanes]
+        self._retired = [old for old in (*self._retired, lanes) if old.running]
         self._weigh()
 
     def _weigh(self) -> None:

@@ -45,7 +45,7 @@ class LiveConsumer(Consumer):
         matcher = self._matchers[subscription.exchange_name]
         matcher.remove(subscription.routing, view, subscription.exchange_type)
         self._hand_back(view.lanes.take_back())
-        self._retired = [*(old for old in self._retired if old.running), view.lanes]
+        self._retired = [old for old in (*self._retired, view.lanes) if old.running]
 
     def _spec(self) -> IntakeSpec:
         return IntakeSpec(keep=self.keep)

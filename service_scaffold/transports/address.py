@@ -57,6 +57,11 @@ class Address:
         rest, _, query = rest.partition('?')
         authority, slash, path = rest.partition('/')
         credentials, at, location = authority.rpartition('@')
+        if not at and ('@' in path or '@' in query):  # else a part of the password would be a host
+            raise errors.ConfigError(
+                f'The credentials in the {scheme}:// event bus URL hold a character that ends them:'
+                ' write / as %2F, ? as %3F and @ as %40'
+            )
         user, colon, password = credentials.partition(':')
         return cls(
             scheme=scheme,

@@ -109,6 +109,7 @@ class Matcher(Generic[T]):
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
         self._order: dict[T, int] = {}
+        self._uses: dict[T, int] = {}
         self._literal: dict[str, list[T]] = {}
         self._all: list[T] = []
         self._count = 0
@@ -119,12 +120,16 @@ class Matcher(Generic[T]):
         self._place(pattern, exchange_type).append(item)
         self._count += 1
         self._order.setdefault(item, self._count)
+        self._uses[item] = self._uses.get(item, 0) + 1
         self.cache.clear()
 
     def remove(self, pattern: str, item: T, exchange_type: str = 'topic') -> None:
         """Remove what `add` with the same arguments added; ValueError if it did not."""
         self._place(pattern, exchange_type).remove(item)
         self.cache.clear()
+        self._uses[item] -= 1
+        if not self._uses[item]:
+            del self._uses[item], self._order[item]
         if exchange_type == 'topic':
             _prune(self._root, _words(pattern))
         elif exchange_type == 'direct' and not self._literal[pattern]:
