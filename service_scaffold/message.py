@@ -6,9 +6,11 @@ import itertools
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 
 _PREFIX = os.urandom(8).hex()
 _COUNTER = itertools.count(1)
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def new_message_id() -> str:
@@ -84,7 +86,7 @@ class Message:
         self.routing = routing
         self.body = body
         self.key = routing if key is None else key
-        self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.headers: Mapping[str, str] = _NO_HEADERS if headers is None else headers
         self.message_id = new_message_id() if message_id is None else message_id
         self.correlation_id = correlation_id
         self.reply_to = reply_to
