@@ -58,7 +58,8 @@ async def test_without_a_broker_at_the_start_one_warning_and_then_all_is_well(
 async def test_five_outages_leave_as_many_tasks_and_connections_as_none(
     make_app: MakeApp,
 ) -> None:
-    app = make_app()
+    clock = ManualClock()
+    app = make_app(clock=clock)
     inbox = Inbox()
     view = events.get_listener(app).subscribe('plant', '#', on_message=inbox)
     group = events.get_listener(app).subscribe('plant', '#', on_message=inbox, group='g')
@@ -77,6 +78,7 @@ async def test_five_outages_leave_as_many_tasks_and_connections_as_none(
         before = counts()
         for _ in range(5):
             plant.bus.drop_connections()
+            await clock.advance(60)
             await view.wait_active(5)
             await group.wait_active(5)
             await plant.publisher.publish('plant', 'a', 1)

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from service_scaffold import events
-from service_scaffold.testing import memory_bus, running
+from service_scaffold.testing import running
 from test.events.conftest import Inbox, MakeApp, until
 
 

@@ -1,0 +1,105 @@
+"""The listener's health, and what it asks of a broker at the start."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from service_scaffold import errors, events, features, service
+from service_scaffold.clock import ManualClock
+from service_scaffold.testing import memory_bus, running
+from test.events.conftest import MakeApp
+
+
+def furnished(*args: str, clock: ManualClock | None = None) -> web.Application:
+    app = service.create_app('plant', raw_args=list(args))
+    if clock is not None:
+        features.set_clock(app, clock)
+    events.setup(app)
+    service.furnish(app)
+    return app
+
+
+async def test_unused_all_is_well_and_no_connection_is_made() -> None:
+    app = furnished()
+    memory_bus(app).down()
+    async with running(app) as plant:
+        status = await plant.client.get('/plant/_service/status')
+        assert (status.status, await status.json()) == (200, {'status': 'ok'})
+        assert (await plant.client.get('/_service/ready')).status == 200
+        assert plant.bus.broker.network.connections == ()
+
+
+@pytest.mark.parametrize(('required', 'ready'), [('ready', 503), ('no', 200)])
+async def test_ready_is_503_while_the_bus_is_away_unless_it_is_not_required(
+    required: str, ready: int
+) -> None:
+    clock = ManualClock()
+    app = furnished(f'--eventbus-required={required}', clock=clock)
+    subscription = events.get_listener(app).subscribe('plant', '#')
+    async with running(app) as plant:
+        assert (await plant.client.get('/_service/ready')).status == 200
+        plant.bus.down()
+        assert (await plant.client.get('/_service/ready')).status == ready
+        assert (await plant.client.get('/_service/live')).status == 200
+        status = await (await plant.client.get('/_service/status')).json()
+        assert status['status'] == 'degraded'
+        assert 'EventListener' in status['features']
+        plant.bus.up()
+        await clock.advance(15)
+        await subscription.wait_active(5)
+        assert (await plant.client.get('/_service/ready')).status == 200
+        assert await (await plant.client.get('/_service/status')).json() == {'status': 'ok'}
+
+
+async def test_a_failed_subscription_degrades_and_does_not_make_unready() -> None:
+    app = furnished()
+    async with running(app) as plant:
+        await plant.publisher.publish('odd', 'a', 1, 'fanout')
+        bad = plant.listener.subscribe('odd', '#')
+        with pytest.raises(TimeoutError, match='failed after'):
+            await bad.wait_active(0.05)
+        assert plant.listener.health().ready
+        status = await (await plant.client.get('/_service/status')).json()
+        assert 'failed' in str(status['features'])
+
+
+async def test_required_at_the_start_a_missing_bus_ends_it(make_app: MakeApp) -> None:
+    app = make_app('--eventbus-required=start', '--connect-timeout-s=0.2')
+    memory_bus(app).down()
+    with pytest.raises(errors.BrokerUnreachable, match='--eventbus-required start'):
+        await features.get_lifecycle(app).start()
+
+
+async def test_required_at_the_start_it_connects_before_anything_is_subscribed(
+    make_app: MakeApp,
+) -> None:
+    app = make_app('--eventbus-required=start')
+    async with running(app) as plant:
+        assert plant.listener.connected
+        plant.bus.down()
+        assert not plant.listener.health().ready
+
+
+async def test_an_unknown_scheme_is_said_at_the_start(make_app: MakeApp) -> None:
+    app = make_app()
+    events.EventListener(app, 'carrier-pigeon://loft').subscribe('plant', '#')
+    with pytest.raises(errors.ConfigError, match='carrier-pigeon'):
+        await features.get_lifecycle(app).start()
+
+
+def test_without_setup_there_is_no_listener() -> None:
+    app = service.create_app('plant', raw_args=[])
+    with pytest.raises(KeyError):
+        events.get_listener(app)
+    with pytest.raises(KeyError):
+        events.get_publisher(app)
+
+
+async def test_it_runs_between_start_and_stop(app: web.Application) -> None:
+    listener = events.get_listener(app)
+    assert not listener.running
+    async with running(app):
+        assert listener.running
+        assert not listener.connected
+    assert not listener.running
