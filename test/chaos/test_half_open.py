@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -44,18 +43,12 @@ async def test_silence_is_noticed_and_survived(broker: Broker, proxied: Instance
     await view.all_of([1])
 
 
-@pytest.fixture
-def rabbit(brokers: Callable[[type[Broker]], Broker]) -> Broker:
-    """A RabbitMQ that may be killed."""
-    return brokers(RabbitMQ)
-
-
-async def test_a_large_body_into_silence_is_bounded(rabbit: Broker, unique):
+@pytest.mark.parametrize('broker', [RabbitMQ], indirect=True, ids=['rabbitmq'])
+async def test_a_large_body_into_silence_is_bounded(broker, proxied, unique):
     """Twenty megabytes fill every buffer; the time limit holds all the same."""
-    instances = Instances(rabbit.proxied_url, f's{unique}')
-    instance = await instances.start()
+    instance = await proxied.start()
     await instance.publish(unique, 'tank', 0)
-    rabbit.proxy.half_open()
+    broker.proxy.half_open()
 
     began = time.monotonic()
     with pytest.raises(events.PublishError) as caught:
@@ -63,20 +56,17 @@ async def test_a_large_body_into_silence_is_bounded(rabbit: Broker, unique):
     assert time.monotonic() - began < PUBLISH_TIMEOUT_S + 0.5
     assert caught.value.maybe_sent
 
-    rabbit.restore()
-    await instances.stop()
 
-
-async def test_a_handler_survives_the_loss_of_its_connection(rabbit: Broker, unique):
+@pytest.mark.parametrize('broker', [RabbitMQ], indirect=True, ids=['rabbitmq'])
+async def test_a_handler_survives_the_loss_of_its_connection(broker, proxied, unique):
     """It is not cancelled; its settlement is void, and the redelivery says that it is one."""
-    instances = Instances(rabbit.proxied_url, f's{unique}')
-    instance = await instances.start()
+    instance = await proxied.start()
     gate = Gate()
     made = await instance.subscribe(unique, '#', gate, group='g')
     await instance.publish(unique, 'tank', 1)
     first = await gate.next()
 
-    rabbit.proxy.drop_connections()
+    broker.proxy.drop_connections()
     await eventually(lambda: instance.listener.reconnects == 1)
     gate.open()
     await made.wait_active()
@@ -85,4 +75,3 @@ async def test_a_handler_survives_the_loss_of_its_connection(rabbit: Broker, uni
     assert gate.values == [1, 1]
     assert (first.message.redelivered, again.message.redelivered) == (False, True)
     await gate.finished.take(2)
-    await instances.stop()

@@ -1,7 +1,8 @@
 """The service that is stopped and killed: works a while on each message, and says what it does.
 
-It is in group `g` on `--exchange`, sees everything as a live view, and tells on
-`{exchange}.out`: `begun` and `done` with the message's number, `seen` by the view, `pong`.
+It is in group `g` on `--exchange`, and a live view of it if that is wanted. It tells on
+`{exchange}.out`: `begun` and `done` with the message's number, `seen` by the view, and `pong`
+for what comes on `{exchange}.ping`.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def main() -> None:
     listener = events.get_listener(app)
     policy = events.Policy(concurrency=config['concurrency'])
     listener.subscribe(exchange, '#', on_message=worker.work, group='g', policy=policy)
+    listener.subscribe(f'{exchange}.ping', '#', on_message=worker.pong)
     if config['views']:
         listener.subscribe(exchange, '#', on_message=worker.see)
-        listener.subscribe(f'{exchange}.ping', '#', on_message=worker.pong)
     service.furnish(app, '')
     service.run(app)
 
