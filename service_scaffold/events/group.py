@@ -62,10 +62,7 @@ class GroupConsumer(Consumer):
     def _removed(self, subscription: EventSubscription) -> None:
         self._matcher.remove(subscription.routing, subscription, subscription.exchange_type)
         lanes = self._by_subscription.pop(subscription)
-        if self._by_subscription:
-            self._abandon(lanes.take_back())
-        else:
-            self._hand_back(lanes.take_back())
+        self._abandon(lanes.take_back())
         self._retired = [old for old in (*self._retired, lanes) if old.running]
         self._weigh()
 
@@ -207,7 +204,7 @@ class GroupConsumer(Consumer):
         self._room.set()
         if job.settled:
             return
-        if not job.processed:
+        if not job.processed or not job.handled:
             self._give_back(job.intake, [job.delivery])
             return
         if not self._done:
@@ -229,10 +226,11 @@ class GroupConsumer(Consumer):
             self._finished(job)
 
     def _abandon(self, jobs: Iterable[Job]) -> None:
-        """Take a subscription that has gone out of jobs; its part of them counts as done."""
+        """Take a subscription that has gone out of jobs: they are done when all others are.
+
+        What nobody has handled goes back: a new subscription, or another instance, may want it.
+        """
         for job in jobs:
-            if not self._targets(job.delivery):
-                self.unmatched += 1
             self._finished(job)
 
     def _admit(self, job: Job) -> bool:

@@ -26,6 +26,7 @@ class Job:
         transport: Whose delivery it is.
         remaining: How many subscriptions have not finished with it.
         processed: False once one of them has handed it back.
+        handled: True once one of them has handled it.
         ack_before: It is to be settled when the first of them begins.
         settled: It has been settled already.
         number: Place in the order of arrival, kept where a buffer is bounded.
@@ -34,6 +35,7 @@ class Job:
     __slots__ = (
         'ack_before',
         'delivery',
+        'handled',
         'intake',
         'number',
         'processed',
@@ -50,6 +52,7 @@ class Job:
         self.transport = transport
         self.remaining = remaining
         self.processed = True
+        self.handled = False
         self.ack_before = False
         self.settled = False
         self.number = 0
@@ -164,6 +167,7 @@ class Lanes:
             return
         try:
             await self.pipeline.run((job.delivery,), job.transport)
+            job.handled = True
         except Exception:  # a bug of ours: the message stays unsettled, and is delivered again
             LOGGER.exception('%s: handling failed in the pipeline', self.pipeline.subscription)
             await self.pipeline.rest()

@@ -369,3 +369,23 @@ async def test_a_dead_letter_is_stored_though_subscription_and_connection_have_g
         await keep.wait_active(5)
         inbox.open.set()
         await until(lambda: plant.bus.dead_letters('plant'))
+
+
+async def test_what_one_leaves_unhandled_is_not_settled_for_a_later_one_that_matches(
+    app: web.Application,
+) -> None:
+    """Jobs that were given to one subscription only, which goes after another has come."""
+    listener = events.get_listener(app)
+    policy = events.Policy(concurrency=2)
+    first, later = Inbox(), Inbox()
+    going = listener.subscribe('plant', '#', on_message=first, group='g', policy=policy)
+    async with running(app) as plant:
+        first.close()
+        await plant.publisher.publish_many('plant', [('a', n) for n in range(10)])
+        await first.got(1)
+        await listener.subscribe('plant', '*', on_message=later, group='g').wait_active(5)
+        going.unsubscribe()
+        first.open.set()
+        await plant.bus.join()
+    assert first.finished == [0]
+    assert later.values == list(range(1, 10))
