@@ -170,11 +170,11 @@ class Producer(ABC):
     async def produce(
         self,
         records: Sequence[NewRecord],
-        on_confirm: Callable[[int], None] | None = None,
+        on_confirm: Callable[[Sequence[int]], None] | None = None,
     ) -> list[int | Exception]:
         """Append records, all on their way at once; return an offset or an error for each.
 
-        Records of one partition stay in order. `on_confirm(count)` is called as confirms come.
+        Records of one partition stay in order. `on_confirm(positions)` is called as confirms come.
 
         Raises:
             Fenced: A newer producer has the transactional id.

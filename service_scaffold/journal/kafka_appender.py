@@ -20,7 +20,7 @@ MISSING_ANSWERS = 8
 
 _LEADERLESS = (kafka_errors.NotLeaderForPartitionError, kafka_errors.LeaderNotAvailableError)
 
-OnConfirm = Callable[[int], None] | None
+OnConfirm = Callable[[Sequence[int]], None] | None
 OnSent = Callable[[], None] | None
 
 
@@ -56,7 +56,7 @@ class Appender:
         """Append; return an offset or a refusal for each record.
 
         Args:
-            on_confirm: Called with the number of records that a confirm is for.
+            on_confirm: Called with the positions of the records that a confirm is for.
             on_sent: Called when all records are on their way.
 
         Raises:
@@ -92,7 +92,7 @@ class Appender:
                     record.timestamp,
                     list(record.headers),  # the client takes nothing else
                 )
-                futures[position] = _watch(future, 1, on_confirm)
+                futures[position] = _watch(future, (position,), on_confirm)
             except kafka_errors.KafkaError as error:
                 outcome[position] = self._refusal(error, record.topic)
         if on_sent is not None:
@@ -144,7 +144,7 @@ class Appender:
     ) -> None:
         batch.builder.close()  # or a single `send` could add to it
         future = await self._producer.send_batch(batch.builder, topic, partition=partition)
-        batch.future = _watch(future, len(batch.positions), on_confirm)
+        batch.future = _watch(future, batch.positions, on_confirm)
 
     def _note(self, batch: _Batch, confirmed: Any, outcome: list[int | Exception]) -> None:
         for index, position in enumerate(batch.positions):
@@ -232,12 +232,14 @@ def _append(batch: _Batch, record: base.NewRecord, position: int) -> bool:
     return True
 
 
-def _watch(future: asyncio.Future[Any], size: int, on_confirm: OnConfirm) -> asyncio.Future[Any]:
+def _watch(
+    future: asyncio.Future[Any], positions: Sequence[int], on_confirm: OnConfirm
+) -> asyncio.Future[Any]:
     """Report a confirm as it comes, and look at an error that nobody may wait for any more."""
 
     def done(future: asyncio.Future[Any]) -> None:
         if not future.cancelled() and future.exception() is None and on_confirm is not None:
-            on_confirm(size)
+            on_confirm(positions)
 
     future.add_done_callback(done)
     return future

@@ -107,7 +107,7 @@ class MemoryProducer(base.Producer):
     async def produce(
         self,
         records: Sequence[base.NewRecord],
-        on_confirm: Callable[[int], None] | None = None,
+        on_confirm: Callable[[Sequence[int]], None] | None = None,
     ) -> list[int | Exception]:
         await asyncio.sleep(0)
         await self._reach('appending records')
@@ -122,7 +122,7 @@ class MemoryProducer(base.Producer):
         if self._transaction is not None:
             self._broker.wake(appended)
         if on_confirm is not None:
-            on_confirm(sum(isinstance(one, int) for one in outcome))
+            on_confirm([p for p, one in enumerate(outcome) if isinstance(one, int)])
         return outcome
 
     async def begin(self) -> None:

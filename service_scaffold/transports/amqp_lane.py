@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
@@ -15,6 +16,31 @@ from service_scaffold.transports.base import Progress
 _WINDOW = 1000  # unconfirmed messages on one channel
 _BUFFER_BYTES = 256 * 1024
 _RETRY_S = 0.002
+_LARGE = 1024 * 1024  # bytes from which on a message might be more than the broker takes
+_TOO_LARGE = re.compile(r'message size \d+ is larger than (?:configured )?max size (\d+)')
+
+
+class Limits:
+    """What is known of the broker's limits, over all lanes of a connection.
+
+    The broker does not tell them: it closes the channel for a message that is too large.
+
+    Attributes:
+        body: Bytes of the largest body; None: not known.
+    """
+
+    body: int | None = None
+
+    def refusal(self, message: Message) -> errors.PublishError | None:
+        """Return why a message cannot be sent; None: nothing is known against it."""
+        if self.body is None or len(message.body) <= self.body:
+            return None
+        return errors.PublishError(
+            f'{message.exchange}/{message.routing} is larger than the broker accepts:'
+            f' {len(message.body)} bytes, {self.body} are allowed',
+            phase='confirm',
+            maybe_sent=False,
+        )
 
 
 class Batch:
@@ -22,7 +48,8 @@ class Batch:
 
     Attributes:
         failed: Position to error.
-        missing: Positions that were refused because their exchange is not there.
+        missing: Positions that have reached nobody, because their exchange is not there or their
+            channel was closed before.
     """
 
     def __init__(self, messages: Sequence[Message], progress: Progress, mandatory: bool) -> None:
@@ -41,15 +68,20 @@ class Batch:
         if self._progress is not None:
             self._progress.phase = 'send'
 
-    def settled(self, count: int) -> None:
-        """Count answers of the broker."""
-        self._pending -= count
+    def settled(self, positions: Sequence[int], *, accepted: bool) -> None:
+        """Note answers of the broker, all of them yes or no."""
+        self._pending -= len(positions)
+        if not accepted:
+            for position in positions:
+                self.failed.setdefault(position, _nack(self.messages[position]))
         if self._progress is not None:
-            self._progress.advance(count)
+            failed = self.failed  # also what was returned, which is confirmed all the same
+            good = [p for p in positions if p not in failed] if failed else positions
+            self._progress.advance(len(positions), good)
         self._wake()
 
     def refused(self, position: int, error: Exception | None) -> None:
-        """Note a message that went down with its channel; None: its exchange is missing."""
+        """Note a message that went down with its channel; None: it has reached nobody."""
         self._pending -= 1
         if error is None:
             self.missing.append(position)
@@ -87,12 +119,14 @@ class Batch:
 class Lane:
     """One channel in confirm mode: what waits for the socket, and what for the broker.
 
-    Messages that are added in one turn of the event loop leave in one write.
+    Messages that are added in one turn of the event loop leave in one write. A large one waits
+    until all before it are confirmed: if the broker closes the channel for it, they are safe.
     """
 
-    def __init__(self, client: Client, channel: Channel) -> None:
+    def __init__(self, client: Client, channel: Channel, limits: Limits) -> None:
         self.channel = channel
         self._client = client
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._tag = 0
         self._unconfirmed: OrderedDict[int, tuple[Batch, int]] = OrderedDict()
@@ -136,16 +170,28 @@ class Lane:
             if not turn.done():
                 turn.set_result(False)
         self._waiting.clear()
-        refusal = None if error is not None else self._client.refusal(self.channel)
+        if error is None:
+            self._refuse(lost, self._client.refusal(self.channel))
+            return
+        for batch, _ in lost:
+            batch.abort(error)
+
+    def _refuse(self, lost: Sequence[tuple[Batch, int]], refusal: Refused) -> None:
+        found = _TOO_LARGE.search(refusal.text)
+        if found is not None:
+            self._limits.body = int(found[1])
+        over = False
         for batch, position in lost:
-            if error is not None:
-                batch.abort(error)
+            message = batch.messages[position]
+            too_large = self._limits.refusal(message) if found is not None else None
+            if too_large is not None or over:
+                over = True  # what comes after it has reached nobody, and is sent again
+                batch.refused(position, too_large)
             else:
-                assert refusal is not None
-                batch.refused(position, _refusal(batch.messages[position], refusal))
+                batch.refused(position, _refusal(message, refusal))
 
     def _has_room(self, payload: bytes) -> bool:
-        if len(self._unconfirmed) >= _WINDOW:
+        if len(self._unconfirmed) >= (_WINDOW if len(payload) <= _LARGE else 1):
             return False
         return not self._outgoing_bytes or self._outgoing_bytes + len(payload) <= _BUFFER_BYTES
 
@@ -194,13 +240,11 @@ class Lane:
             slots = []
             while unconfirmed and next(iter(unconfirmed)) <= tag:
                 slots.append(unconfirmed.popitem(last=False)[1])
-        counts: dict[Batch, int] = {}
+        answered: dict[Batch, list[int]] = {}
         for batch, position in slots:
-            counts[batch] = counts.get(batch, 0) + 1
-            if not accepted:
-                batch.failed.setdefault(position, _nack(batch.messages[position]))
-        for batch, count in counts.items():
-            batch.settled(count)
+            answered.setdefault(batch, []).append(position)
+        for batch, positions in answered.items():
+            batch.settled(positions, accepted=accepted)
         self._admit()
 
     def _on_return(self, returned: Received) -> None:

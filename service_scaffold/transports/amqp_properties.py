@@ -33,7 +33,7 @@ def properties_of(message: Message) -> dict[str, Any]:
     for name, value in message.headers.items():
         if len(name) > _NAME_LENGTH:  # the library would cut it
             raise ValueError(f'header name of {len(name)} characters; {_NAME_LENGTH} are allowed')
-        headers[name] = value if isinstance(value, str) else text_of(value)
+        headers[name] = text_of(value)
     if message.key != message.routing:
         headers[KEY] = message.key
     return {
@@ -89,9 +89,12 @@ def message_of(received: Any, clock: Clock) -> Message:
 
 
 def text_of(value: object) -> str:
-    """Return the value of a header as text: tables and arrays as JSON, bytes as UTF-8."""
+    """Return the value of a header as text: tables and arrays as JSON, bytes as UTF-8.
+
+    Lone surrogates (an exception may name a file with odd bytes) are escaped.
+    """
     if isinstance(value, str):
-        return value
+        return value if value.isascii() else value.encode(errors='backslashreplace').decode()
     if isinstance(value, bytes | bytearray):
         return value.decode(errors='backslashreplace')
     if isinstance(value, datetime.datetime):

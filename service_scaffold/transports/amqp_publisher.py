@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from service_scaffold import errors
 from service_scaffold.message import Message
 from service_scaffold.transports.amqp_client import Client
-from service_scaffold.transports.amqp_lane import Batch, Lane
+from service_scaffold.transports.amqp_lane import Batch, Lane, Limits
 from service_scaffold.transports.amqp_properties import properties_of
 from service_scaffold.transports.amqp_topology import Topology
 from service_scaffold.transports.base import Progress
@@ -27,6 +27,7 @@ class Publisher:
         self._client = client
         self._topology = topology
         self._lanes: dict[str, Lane] = {}
+        self._limits = Limits()
         self._opening = asyncio.Lock()
         client.ended.add_done_callback(self._on_ended)
 
@@ -38,8 +39,9 @@ class Publisher:
         try:
             await self._send(batch, range(len(messages)), progress)
             if batch.missing:
-                # The exchange was deleted since we declared it: nothing of this was accepted,
-                # but for what was confirmed too late to be told.
+                # The exchange was deleted since we declared it, or the channel was closed for
+                # another message: nothing of this was accepted, but for what was confirmed too
+                # late to be told.
                 again, batch.missing = sorted(batch.missing), []
                 for position in again:
                     self._topology.forget(messages[position].exchange)
@@ -76,6 +78,10 @@ class Publisher:
         for index, position in enumerate(positions):
             message = batch.messages[position]
             routing = message.routing
+            too_large = self._limits.refusal(message)
+            if too_large is not None:
+                batch.failed[position] = too_large
+                continue
             try:
                 payload = encode(
                     exchange, routing, message.body, properties_of(message), batch.mandatory
@@ -100,7 +106,7 @@ class Publisher:
             lane = self._lanes.get(name)
             if lane is None or not lane.usable:
                 channel = await self._client.channel(confirms=True)
-                lane = self._lanes[name] = Lane(self._client, channel)
+                lane = self._lanes[name] = Lane(self._client, channel, self._limits)
             return lane
 
     def _on_ended(self, _: object) -> None:

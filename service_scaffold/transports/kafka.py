@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 
 from service_scaffold import errors
-from service_scaffold.journal.base import TopicPartition, TopicSpec
+from service_scaffold.journal.base import NewRecord, TopicPartition, TopicSpec
 from service_scaffold.journal.kafka import KafkaJournal
 from service_scaffold.journal.kafka_client import Access
 from service_scaffold.journal.kafka_producer import KafkaProducer
@@ -181,13 +181,23 @@ class KafkaTransport(Transport):
             error = await self._declare(topic)
             if error is not None:
                 refused |= {p: error for p, m in messages.items() if m.exchange == topic}
-        positions = [position for position in messages if position not in refused]
-        if not positions:
+        records: dict[int, NewRecord] = {}
+        for position, message in messages.items():
+            if position not in refused:
+                try:
+                    records[position] = to_record(message, message.exchange)
+                except UnicodeEncodeError as error:
+                    refused[position] = errors.PublishError(f'Kafka cannot carry it: {error}')
+        if not records:
             return refused
-        records = [to_record(messages[p], messages[p].exchange) for p in positions]
+        positions = list(records)
+
+        def confirmed(indices: Sequence[int]) -> None:
+            progress.advance(len(indices), [positions[index] for index in indices])
+
         progress.phase = 'send'
         outcome = await producer.produce(
-            records, progress.advance, lambda: setattr(progress, 'phase', 'confirm')
+            list(records.values()), confirmed, lambda: setattr(progress, 'phase', 'confirm')
         )
         for position, result in zip(positions, outcome, strict=True):
             if isinstance(result, Exception):

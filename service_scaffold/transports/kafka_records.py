@@ -26,7 +26,13 @@ JSON = 'application/json'
 
 
 def to_record(message: Message, topic: str) -> NewRecord:
-    """Return what is appended to `topic` for a message."""
+    """Return what is appended to `topic` for a message.
+
+    Lone surrogates in a header's value (an exception may name a file with odd bytes) are escaped.
+
+    Raises:
+        UnicodeEncodeError: The routing, the key or another name holds lone surrogates.
+    """
     headers = [
         (ROUTING, message.routing.encode()),
         (MESSAGE_ID, message.message_id.encode()),
@@ -39,7 +45,7 @@ def to_record(message: Message, topic: str) -> NewRecord:
         headers.append((REPLY_TO, message.reply_to.encode()))
     if message.headers:
         headers.extend(
-            (name, value.encode())
+            (name, value.encode('utf-8', 'backslashreplace'))
             for name, value in message.headers.items()
             if name not in ENVELOPE
         )

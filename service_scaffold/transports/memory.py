@@ -176,7 +176,7 @@ class MemoryTransport(Transport):
         routing = self.bus.routing
         careful = mandatory or routing.choosy
         exchanges: dict[tuple[str, str], MemoryExchange | Exception] = {}
-        confirmed = 0
+        confirmed: list[int] = []
         for position, message in enumerate(messages, start):
             name = message.exchange, message.exchange_type
             exchange = exchanges.get(name)
@@ -191,13 +191,13 @@ class MemoryTransport(Transport):
                 continue
             if routing.full and not routing.full.isdisjoint(sinks):
                 routing.published({name for name, _ in exchanges})
-                progress.advance(confirmed)
-                confirmed = 0
+                progress.advance(len(confirmed), confirmed)
+                confirmed = []
                 await self._room(sinks)
             routing.route(exchange, message, sinks)
-            confirmed += 1
+            confirmed.append(position)
         routing.published({name for name, _ in exchanges})
-        progress.advance(confirmed)
+        progress.advance(len(confirmed), confirmed)
 
     def _declare(self, name: str, exchange_type: str) -> MemoryExchange | Exception:
         try:

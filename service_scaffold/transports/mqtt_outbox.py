@@ -100,7 +100,7 @@ class Outbox:
             batch, position = found
             batch.unconfirmed -= 1
             if refusal is None:
-                batch.progress.advance()
+                batch.progress.advance(1, (position,))
             else:
                 batch.failed[position] = refusal
             batch.settle()

@@ -50,10 +50,10 @@ class TestProducing:
         confirms: list[int] = []
         new = [NewRecord('orders', b'%d' % n, b'k%d' % (n % 5)) for n in range(50)]
 
-        offsets = await producer.produce(new, confirms.append)
+        offsets = await producer.produce(new, confirms.extend)
 
         assert all(isinstance(offset, int) for offset in offsets)
-        assert sum(confirms) == 50
+        assert confirms == list(range(50))
         reader = await journal.reader()
         await reader.assign({TopicPartition('orders', n): 0 for n in range(4)})
         records = await reader.fetch(100, 0)

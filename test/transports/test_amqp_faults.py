@@ -291,6 +291,7 @@ async def test_confirms_until_the_loss_are_counted(rabbitmq: RabbitMQ, unique: s
         queue = await channel.declare_queue(f'g@{unique}', passive=True)
 
         assert 0 < progress.confirmed <= (queue.declaration_result.message_count or 0)
+        assert len(progress.unconfirmed(20_000)) == 20_000 - progress.confirmed
         assert progress.phase in ('send', 'confirm')
 
 

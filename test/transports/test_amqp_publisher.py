@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import aio_pika
@@ -20,6 +21,7 @@ from test.transports.amqp_peer import (
     live,
     numbers,
     publish,
+    take,
     topic,
 )
 
@@ -45,6 +47,7 @@ async def test_an_exchange_of_another_type_refuses_one_position(url: str, unique
     assert 'fanout' in str(refused[0])
     assert 'topic' in str(refused[0])
     assert progress.confirmed == 1
+    assert progress.unconfirmed(2) == (0,)
     assert not transport.lost.done()
 
 
@@ -125,6 +128,39 @@ async def test_a_full_queue_refuses_one_position(url: str, unique: str) -> None:
     assert error.maybe_sent
 
 
+@pytest.fixture
+def choosy(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """The session's broker, which takes two megabytes in one message for a while."""
+    name = 'rabbit, max_message_size'
+    usual = rabbitmq.control('eval', f'{{ok, Limit}} = application:get_env({name}), Limit.')
+    rabbitmq.control('eval', f'application:set_env({name}, 2000000).')
+    yield rabbitmq.url
+    rabbitmq.control('eval', f'application:set_env({name}, {usual.strip()}).')
+
+
+async def test_too_large_messages_fail_alone(choosy: str, unique: str) -> None:
+    """The broker closes the channel for one, and all that is unconfirmed on it suffers: nobody is
+    told anything wrong, nothing is lost, and nothing comes twice."""
+    sent = [b'x' * 2_100_000 if number in (2, 6) else b'%d' % number for number in range(9)]
+    async with connected(choosy) as transport:
+        intake = await group(transport, unique)
+        progress = Progress()
+        refused, _ = await asyncio.gather(
+            transport.publish([Message(unique, 'a.b', body) for body in sent], progress),
+            publish(transport, unique, *[b'other'] * 5),
+        )
+        got = bodies(await take(intake, 12))
+
+        assert list(refused) == [2, 6]
+        assert all(isinstance(error, errors.PublishError) for error in refused.values())
+        assert not any(error.maybe_sent for error in refused.values())
+        assert progress.unconfirmed(9) == (2, 6)
+        assert [body for body in got if body != b'other'] == [b'0', b'1', *sent[3:6], *sent[7:]]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await intake.fetch(1)
+
+
 async def test_a_deleted_exchange_is_declared_again(url: str, unique: str) -> None:
     """The message that finds it missing is the first to arrive in the new one."""
     async with connected(url) as transport, foreign(url) as channel:
@@ -164,6 +200,17 @@ async def test_dead_letters_keep_body_routing_and_headers(url: str, unique: str)
     assert (seen.routing, seen.body, seen.headers) == (letter.routing, letter.body, letter.headers)
     assert (kept.routing_key, kept.body) == ('tank.level', b'\xff\x00')
     assert kept.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+
+
+async def test_no_text_of_an_error_keeps_a_dead_letter_out(url: str, unique: str) -> None:
+    """An exception may name a file whose bytes are no UTF-8."""
+    letter = Message(unique, 'a', b'', headers={'x-death-error': 'no file \udcff'})
+    async with connected(url) as transport:
+        view = await live(transport, topic(f'{unique}.dlq'))
+        await transport.dead_letter(letter)
+        seen = transport.envelope((await view.fetch(1))[0])
+
+    assert seen.headers == {'x-death-error': r'no file \udcff'}
 
 
 @pytest.mark.parametrize('victim', ['queue', 'exchange'])

@@ -206,6 +206,7 @@ async def test_publish_reports_its_progress(connect, unique):
     assert not await transport.publish(messages, progress)
 
     assert (progress.phase, progress.confirmed) == ('confirm', 1000)
+    assert not progress.unconfirmed(1000)
     assert phases <= {'send', 'confirm'}
 
 
@@ -244,10 +245,12 @@ async def test_a_too_large_message_fails_alone(connect, unique):
     messages += [Message(unique, f'small.{number}', b'2') for number in range(8)]
 
     for some in (messages[:2], messages):
-        refused = await transport.publish(some, Progress())
+        progress = Progress()
+        refused = await transport.publish(some, progress)
 
         assert list(refused) == [1]
         assert isinstance(refused[1], errors.PublishError)
+        assert progress.unconfirmed(len(some)) == (1,)
     assert bodies(await take(intake, 10)) == ['1', '1', *'22222222']
 
 
@@ -337,6 +340,31 @@ async def test_dead_letters_keep_key_routing_and_body(connect, unique):
 
     assert (got.exchange, got.routing, got.key, got.body) == (f'{unique}.dlq', 'a.b', 'k', b'\xff')
     assert got.headers == {'x-death-reason': 'rejected'}
+
+
+async def test_no_text_of_an_error_keeps_a_dead_letter_out(connect, unique):
+    """An exception may name a file whose bytes are no UTF-8."""
+    transport = await connect()
+    intake = await group(transport, f'{unique}.dlq')
+    await transport.dead_letter(
+        Message(unique, 'a', b'', headers={'x-death-error': 'no file \udcff'})
+    )
+
+    got = transport.envelope((await take(intake, 1))[0])
+
+    assert got.headers == {'x-death-error': r'no file \udcff'}
+
+
+async def test_what_is_no_text_fails_alone(connect, unique):
+    """A routing key that UTF-8 cannot express is an error at its position."""
+    transport = await connect()
+    messages = [Message(unique, routing, b'') for routing in ('a', 'a.\udcff', 'b')]
+
+    refused = await transport.publish(messages, Progress())
+
+    assert list(refused) == [1]
+    assert isinstance(refused[1], errors.PublishError)
+    assert not refused[1].maybe_sent
 
 
 async def test_a_dead_letter_store_that_cannot_be_had_raises(connect, unique):

@@ -311,7 +311,7 @@ class TestGroups:
         publishing = asyncio.ensure_future(client.publish(messages, progress))
         for _ in range(5):
             await asyncio.sleep(0)
-        assert (publishing.done(), progress.confirmed) == (False, 2)
+        assert (publishing.done(), progress.unconfirmed(3)) == (False, (2,))
         taken = await fetch(intake, 1)
 
         assert not await asyncio.wait_for(publishing, 1)

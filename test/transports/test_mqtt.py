@@ -486,6 +486,7 @@ async def test_publish_reports_progress(bench):
 
     assert not failed
     assert (progress.confirmed, len(told), progress.phase) == (1000, 1000, 'confirm')
+    assert not progress.unconfirmed(1000)
 
 
 async def test_publish_keeps_the_order(bench):
