@@ -245,5 +245,5 @@ class KafkaJournal(base.Journal):
         return self._kept(KafkaProducer(producer, sender, timeout_s))
 
     def _kept(self, part: Part) -> Part:
-        self._parts.add(part)
+        self._parts = {other for other in self._parts if not other.closed} | {part}
         return part

@@ -30,6 +30,9 @@ class KafkaProducer(base.Producer):
         producer: A started producer, ours from now on.
         sender: Its sender, when it is transactional.
         timeout_s: How long a record may wait for its confirm, and each step of a transaction.
+
+    Attributes:
+        closed: Whether `close` has ended it.
     """
 
     def __init__(self, producer: Any, sender: MemberSender | None, timeout_s: float) -> None:
@@ -38,7 +41,7 @@ class KafkaProducer(base.Producer):
         self._timeout_s = timeout_s
         self._appender = Appender(producer, timeout_s, endless=sender is not None)
         self._open = False
-        self._closed = False
+        self.closed = False
 
     async def produce(
         self,
@@ -47,7 +50,7 @@ class KafkaProducer(base.Producer):
         on_sent: OnSent = None,
     ) -> list[int | Exception]:
         """Append; `on_sent` is called when all records are on their way."""
-        if self._closed:
+        if self.closed:
             raise errors.ConnectionLost('The producer is closed')
         return await self._appender.append(records, on_confirm, on_sent)
 
@@ -80,7 +83,7 @@ class KafkaProducer(base.Producer):
         self._open = False
 
     async def _step(self, action: str, step: Callable[[], Awaitable[None]]) -> None:
-        if self._closed:
+        if self.closed:
             raise errors.ConnectionLost(f'{action}: the producer is closed')
         manager = self._producer._txn_manager
         if manager is None or manager.transactional_id is None:
@@ -108,7 +111,7 @@ class KafkaProducer(base.Producer):
         raise translate(error or kafka_errors.ProducerFenced(), action) from error
 
     async def close(self) -> None:
-        if self._closed:
+        if self.closed:
             return
         manager = self._producer._txn_manager
         if self._open and manager is not None and not manager.is_fatal_error():
@@ -117,7 +120,7 @@ class KafkaProducer(base.Producer):
                     await self.abort()
             except (errors.ScaffoldError, TimeoutError):
                 pass  # the broker aborts it when its time is over
-        self._closed = True
+        self.closed = True
         await discard_producer(self._producer)
 
 

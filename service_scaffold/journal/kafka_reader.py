@@ -37,6 +37,9 @@ class KafkaReader(base.Reader):
         lost: The journal's.
         bounds: The journal's `offsets`, to say what is left of lost offsets.
         timeout_s: Bound of a request.
+
+    Attributes:
+        closed: Whether `close` was called.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class KafkaReader(base.Reader):
         self._lost = lost
         self._bounds = bounds
         self._timeout_s = timeout_s
-        self._closed = False
+        self.closed = False
         self._assigned = False
 
     async def assign(self, positions: base.Offsets) -> None:
@@ -81,7 +84,7 @@ class KafkaReader(base.Reader):
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            if self._closed or self._lost.done():
+            if self.closed or self._lost.done():
                 raise self._gone()
             left_s = deadline - time.monotonic()
             runs = await self._fetch_slice(limit, max(0.0, min(left_s, SLICE_S)))
@@ -139,8 +142,8 @@ class KafkaReader(base.Reader):
             self._consumer.seek(partition, positions[partition])
 
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             await discard_consumer(self._consumer)
 
     def _owned(self, partitions: Iterable[base.TopicPartition]) -> list[TopicPartition]:
@@ -151,7 +154,7 @@ class KafkaReader(base.Reader):
         ]
 
     def _gone(self) -> errors.ConnectionLost:
-        if self._lost.done() and not self._closed:
+        if self._lost.done() and not self.closed:
             return errors.ConnectionLost(str(self._lost.result()))
         return errors.ConnectionLost('The reader is closed')
 

@@ -146,7 +146,7 @@ class KafkaTransport(Transport):
         kind = LiveIntake if spec.group is None else GroupIntake
         intake = kind(self._journal, spec, self._declare)
         await intake.open()
-        self._intakes.add(intake)
+        self._intakes = {other for other in self._intakes if not other.closed} | {intake}
         return intake
 
     def envelope(self, delivery: Delivery) -> Message:

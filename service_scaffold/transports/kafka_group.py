@@ -48,6 +48,9 @@ class GroupIntake(Intake):
     In a rebalance nothing is handed out; what runs may finish for a while and is committed. What
     stays with us, or comes back untouched, goes on as if nothing had happened; what has gone to
     somebody else is void, and delivered there again.
+
+    Attributes:
+        closed: Whether `close` has ended it.
     """
 
     def __init__(self, journal: KafkaJournal, spec: IntakeSpec, declare: Declare) -> None:
@@ -67,7 +70,7 @@ class GroupIntake(Intake):
         self._error: Exception | None = None
         self._rebalancing = False
         self._paused = False
-        self._closed = False
+        self.closed = False
 
     # Joining
 
@@ -123,7 +126,7 @@ class GroupIntake(Intake):
         return ends
 
     def _own(self) -> KafkaMember:
-        if self._member is None or self._closed:
+        if self._member is None or self.closed:
             raise errors.IntakeLost('The consumer is closed')
         return self._member
 
@@ -137,7 +140,7 @@ class GroupIntake(Intake):
         self._ready.clear()  # `position` says where reading goes on
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REVOKE_LIMIT_S):
-                while self._running() and not self._closed:
+                while self._running() and not self.closed:
                     self._settled.clear()
                     await self._settled.wait()
         try:
@@ -294,7 +297,7 @@ class GroupIntake(Intake):
         self._settled.set()
 
     async def close(self, *, forget: bool = False) -> None:
-        if self._closed:
+        if self.closed:
             return
         if self._committer is not None:
             self._committer.cancel()
@@ -304,7 +307,7 @@ class GroupIntake(Intake):
                 async with asyncio.timeout(LAST_COMMIT_S):
                     await self._commit()
             self._spec.keep.pop(MEMBER_ID, None)  # we leave the group, and our name with it
-        self._closed = True
+        self.closed = True
         self.void()
         if self._member is not None:
             await self._member.close()

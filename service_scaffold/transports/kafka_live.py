@@ -25,7 +25,11 @@ KEEP = 'kafka'
 
 
 class LiveIntake(Intake):
-    """Deliveries of topics from their end on, and of partitions made later from their beginning."""
+    """Deliveries of topics from their end on, and of partitions made later from their beginning.
+
+    Attributes:
+        closed: Whether `close` was called.
+    """
 
     def __init__(self, journal: KafkaJournal, spec: IntakeSpec, declare: Declare) -> None:
         self._journal = journal
@@ -35,7 +39,9 @@ class LiveIntake(Intake):
         self._topics: frozenset[str] = frozenset()
         self._reader: KafkaReader | None = None
         self._look_at = 0.0
+        self._assigning = asyncio.Lock()  # binding and looking for partitions, one at a time
         self._paused = False
+        self.closed = False
 
     async def open(self) -> None:
         """Make the reader; it reads what is bound."""
@@ -48,11 +54,13 @@ class LiveIntake(Intake):
             if error is not None:
                 refused[topic] = error
         wanted = {binding for binding in bindings if binding.exchange not in refused}
-        await self._read(self._bindings | wanted)
+        async with self._assigning:
+            await self._read(self._bindings | wanted)
         return {b: refused[b.exchange] for b in bindings if b.exchange in refused}
 
     async def unbind(self, bindings: Sequence[Binding]) -> None:
-        await self._read(self._bindings - set(bindings))
+        async with self._assigning:
+            await self._read(self._bindings - set(bindings))
 
     async def _read(self, bindings: set[Binding]) -> None:
         topics = frozenset(binding.exchange for binding in bindings)
@@ -89,7 +97,8 @@ class LiveIntake(Intake):
         while True:
             await asyncio.sleep(0)
             if time.monotonic() >= self._look_at:
-                await self._look()
+                async with self._assigning:
+                    await self._look()
             try:
                 runs = await self._own().fetch_runs(limit, WAIT_S)
             except errors.OffsetsLost as error:
@@ -101,9 +110,12 @@ class LiveIntake(Intake):
                 continue
             deliveries: list[Delivery] = []
             for where, records in runs.items():
-                deliveries += to_deliveries(records)
-                self._positions[TopicPartition(*where)] = records[-1].offset + 1
-            return deliveries
+                place = TopicPartition(*where)
+                if place in self._positions:  # else it is being unbound
+                    deliveries += to_deliveries(records)
+                    self._positions[place] = records[-1].offset + 1
+            if deliveries:
+                return deliveries
 
     async def _look(self) -> None:
         """Read partitions that were added, too."""
@@ -123,8 +135,10 @@ class LiveIntake(Intake):
         """Go on with the oldest that is left: a live view promises at most once."""
         LOGGER.warning('Live views have missed messages. %s', lost)
         for (topic, partition), (_, first) in lost.offsets.items():
-            self._positions[TopicPartition(topic, partition)] = first
-            await self._own().seek({TopicPartition(topic, partition): first})
+            place = TopicPartition(topic, partition)
+            if place in self._positions:
+                self._positions[place] = first
+                await self._own().seek({place: first})
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Live views settle nothing."""
@@ -139,6 +153,7 @@ class LiveIntake(Intake):
         """The connection is lost: what was handed out stays good."""
 
     async def close(self, *, forget: bool = False) -> None:
+        self.closed = True
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
@@ -26,6 +28,7 @@ from service_scaffold.transports.base import (
     Transport,
 )
 from service_scaffold.transports.kafka import open_journal
+from service_scaffold.transports.kafka_live import LiveIntake
 from test.brokers.kafka import Kafka
 from test.conftest import require_broker
 
@@ -429,6 +432,91 @@ async def test_exchanges_come_and_go(connect, unique):
 
     assert bodies(await take(intake, 1)) == ['b3']
     assert await nothing_comes(intake)
+
+
+class Gated:
+    """A journal whose answers about partitions wait, once `closed`, until `opened`."""
+
+    def __init__(self, journal: KafkaJournal) -> None:
+        self._journal = journal
+        self.opened = asyncio.Event()
+        self.opened.set()
+        self.asked = asyncio.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._journal, name)
+
+    async def partitions(self, topics: Iterable[str]) -> Mapping[str, int | None]:
+        found = await self._journal.partitions(topics)
+        if not self.opened.is_set() and not self.asked.is_set():
+            self.asked.set()
+            await self.opened.wait()
+        return found
+
+
+@pytest.fixture
+async def gated(journal: KafkaJournal) -> AsyncIterator[tuple[Gated, LiveIntake]]:
+    """A journal with a gate, and live views on it."""
+    gated = Gated(journal)
+
+    async def declare(topic: str) -> None:
+        await journal.create([TopicSpec(topic, partitions=1)])
+
+    intake = LiveIntake(gated, IntakeSpec(), declare)
+    await intake.open()
+    yield gated, intake
+    await intake.close()
+
+
+async def test_binding_while_partitions_are_looked_for(connect, gated, unique):
+    """A topic that is bound in that moment is read, and what is fetched meanwhile goes on."""
+    journal, intake = gated
+    journal.opened.clear()
+    fetching = asyncio.create_task(take(intake, 1))  # looks for new partitions first
+    await journal.asked.wait()
+    binding = asyncio.create_task(intake.bind([Binding(unique, 'topic', '#')]))
+    await asyncio.wait({binding}, timeout=0.3)  # would be done, if it did not wait
+    journal.opened.set()
+    assert not await binding
+
+    await publish(await connect(), unique, 'a')
+
+    assert bodies(await fetching) == ['a']
+
+
+async def test_a_view_that_comes_back_begins_at_the_end(connect, gated, unique):
+    """Whatever arrives while it is being unbound: nothing old is delivered afterwards."""
+    journal, intake = gated
+    transport = await connect()
+    both = [Binding(unique, 'topic', '#'), Binding(f'{unique}-b', 'topic', '#')]
+    assert not await intake.bind(both)
+    await publish(transport, unique, 'unread')
+    journal.opened.clear()
+    unbinding = asyncio.create_task(intake.unbind(both[:1]))
+    await journal.asked.wait()
+    assert await nothing_comes(intake)
+    journal.opened.set()
+    await unbinding
+    await publish(transport, unique, 'missed')
+
+    assert not await intake.bind(both[:1])
+    await publish(transport, unique, 'new')
+
+    assert bodies(await take(intake, 1)) == ['new']
+
+
+async def test_a_consumer_that_has_ended_is_forgotten(connect, unique):
+    """A group that is refused again and again costs no memory."""
+    transport = await connect()
+    ended = []
+    for _ in range(3):
+        intake = await group(transport, unique)
+        ended.append(weakref.ref(intake))
+        await intake.close()
+        del intake
+    gc.collect()
+
+    assert [intake() is None for intake in ended] == [True, True, False]
 
 
 async def test_a_view_without_bindings_can_be_cancelled(connect):
