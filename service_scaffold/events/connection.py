@@ -247,9 +247,12 @@ async def _close(transport: Transport) -> None:
 
 
 def _reason(error: Exception, transport: Transport | None) -> Exception:
+    """Return what to tell those who wanted the connection, whatever a client has raised."""
     if isinstance(error, TimeoutError) and transport is not None:
         settings = transport.settings
         return errors.BrokerUnreachable(
             f'{settings.address} does not answer within {settings.connect_timeout_s:g} s'
         )
+    if not isinstance(error, errors.ScaffoldError):
+        return errors.BrokerUnreachable(f'{type(error).__name__}: {error}')
     return error

@@ -26,7 +26,9 @@ def ready(lifecycle: features.Lifecycle) -> web.Response:
     """Answer 200 when work may be sent here, else 503 with what it waits for."""
     if lifecycle.state != 'running':
         return problems.response(503, f'The service is not running: {lifecycle.state}.')
-    waiting = [name for name, health in lifecycle.health().items() if not health.ready]
+    waiting: dict[str, object] = {
+        name: dict(health.detail) for name, health in lifecycle.health().items() if not health.ready
+    }
     if waiting:
         return problems.response(503, f'Not ready: {", ".join(waiting)}.', features=waiting)
     return web.json_response({'ready': True})

@@ -58,7 +58,7 @@ async def test_a_feature_can_hold_readiness():
         features.get(client.app, Pump).said = features.Health(ok=True, ready=False)
 
         status, problem = await get(client, '/plant/_service/ready')
-        assert (status, problem['features']) == (503, ['Pump'])
+        assert (status, problem['features']) == (503, {'Pump': {}})
         assert (await get(client, '/_service/live'))[0] == 200
 
 
