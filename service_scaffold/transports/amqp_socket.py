@@ -135,7 +135,8 @@ def _context(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca)
         if settings.cert:
-            context.load_cert_chain(settings.cert, settings.key)
+            # With no pass phrase the library would ask for one at the terminal, and wait.
+            context.load_cert_chain(settings.cert, settings.key, password='')
     except OSError as error:
         raise errors.BrokerUnreachable(
             f'The CA, certificate or key for {settings.address} cannot be read: {error}'

@@ -42,7 +42,8 @@ def open_journal(settings: Settings) -> KafkaJournal:
     """Return the journal that a transport with these settings stands on, not yet connected.
 
     Raises:
-        ConfigError: `?sasl=` names an unknown mechanism, or a certificate cannot be read.
+        ConfigError: `?sasl=` names an unknown mechanism.
+        BrokerUnreachable: A certificate cannot be read (yet).
     """
     address = settings.address
     mechanism = address.query.get('sasl', 'PLAIN').upper()
@@ -67,9 +68,10 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca)
         if settings.cert is not None:
-            context.load_cert_chain(settings.cert, settings.key)
+            # With no pass phrase the library would ask for one at the terminal, and wait.
+            context.load_cert_chain(settings.cert, settings.key, password='')
     except OSError as error:
-        raise errors.ConfigError(
+        raise errors.BrokerUnreachable(
             f'The certificates for {settings.address} cannot be loaded: {error}'
         ) from error
     return context

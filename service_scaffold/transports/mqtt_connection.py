@@ -292,7 +292,8 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=settings.ca)
         if settings.cert is not None:
-            context.load_cert_chain(settings.cert, settings.key)
+            # With no pass phrase the library would ask for one at the terminal, and wait.
+            context.load_cert_chain(settings.cert, settings.key, password='')
     except OSError as error:
         files = [name for name in (settings.ca, settings.cert, settings.key) if name]
         raise errors.BrokerUnreachable(
