@@ -135,6 +135,7 @@ class Lane:
         self._writing = False
         self._waiting: deque[tuple[asyncio.Future[bool], bytes, Batch, int]] = deque()
         self._ended = False
+        self._nacked = False
         channel.on_confirm = self._on_confirm
         channel.on_return = self._on_return
         channel.closing.add_done_callback(self._on_closed)
@@ -143,6 +144,14 @@ class Lane:
     def usable(self) -> bool:
         """Whether the channel is open."""
         return not self._ended and not self.channel.is_closed
+
+    @property
+    def spent(self) -> bool:
+        """Whether the broker has refused a message here, and nothing else is on its way.
+
+        RabbitMQ goes on refusing on a channel after a full queue has room again.
+        """
+        return self._nacked and not self._unconfirmed and not self._waiting
 
     async def send(self, payload: bytes, batch: Batch, position: int) -> bool:
         """Put one message on its way, in turn, when there is room for it.
@@ -240,6 +249,7 @@ class Lane:
             slots = []
             while unconfirmed and next(iter(unconfirmed)) <= tag:
                 slots.append(unconfirmed.popitem(last=False)[1])
+        self._nacked = self._nacked or (bool(slots) and not accepted)
         answered: dict[Batch, list[int]] = {}
         for batch, position in slots:
             answered.setdefault(batch, []).append(position)

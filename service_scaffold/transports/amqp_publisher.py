@@ -100,11 +100,12 @@ class Publisher:
     async def _lane(self, exchange: str) -> Lane:
         name = exchange if exchange in self._lanes or len(self._lanes) < _MAX_LANES else ''
         lane = self._lanes.get(name)
-        if lane is not None and lane.usable:
+        if lane is not None and lane.usable and not lane.spent:
             return lane
         async with self._opening:
             lane = self._lanes.get(name)
-            if lane is None or not lane.usable:
+            if lane is None or not lane.usable or lane.spent:
+                self._client.discard(None if lane is None else lane.channel)
                 channel = await self._client.channel(confirms=True)
                 lane = self._lanes[name] = Lane(self._client, channel, self._limits)
             return lane

@@ -138,6 +138,27 @@ def choosy(rabbitmq: RabbitMQ) -> Iterator[str]:
     rabbitmq.control('eval', f'application:set_env({name}, {usual.strip()}).')
 
 
+async def test_a_queue_that_was_full_takes_messages_again(url: str, unique: str) -> None:
+    """RabbitMQ goes on refusing on the channel that it has refused on: we take another one."""
+    arguments: dict[str, Any] = {
+        'x-queue-type': 'quorum',
+        'x-max-length': 1,
+        'x-overflow': 'reject-publish',
+    }
+    async with connected(url) as transport, foreign(url) as channel:
+        await transport.publish([Message(unique, 'a', b'')], Progress())
+        queue = await channel.declare_queue(unique, durable=True, arguments=arguments)
+        await queue.bind(unique, '#')
+        refused = False
+        while not refused:
+            refused = bool(await transport.publish([Message(unique, 'a', b'')], Progress()))
+
+        await queue.purge()
+        async with asyncio.timeout(10):
+            while await transport.publish([Message(unique, 'a', b'')], Progress()):
+                pass
+
+
 async def test_too_large_messages_fail_alone(choosy: str, unique: str) -> None:
     """The broker closes the channel for one, and all that is unconfirmed on it suffers: nobody is
     told anything wrong, nothing is lost, and nothing comes twice."""
