@@ -92,7 +92,9 @@ class RepeaterFeature(features.ServiceFeature):
             except Exception as error:  # whatever it is, it is tried again
                 failures += 1
                 if failures == 1:
-                    LOGGER.error('%s failed: %s', self, error, exc_info=error)
+                    # An outage is expected, and its error says all; others may be bugs in run().
+                    outage = isinstance(error, errors.EventError)
+                    LOGGER.error('%s failed: %s', self, error, exc_info=None if outage else error)
                 await self.clock.sleep(self.backoff.delay(failures))
             else:
                 if failures:

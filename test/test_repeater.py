@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from service_scaffold import backoff, clock, features, repeater, scheduler
+from service_scaffold import backoff, clock, errors, features, repeater, scheduler
 
 
 class Ticker(repeater.RepeaterFeature):
@@ -151,6 +151,24 @@ async def test_the_first_error_of_a_series_is_logged_and_the_recovery(
     assert said == ['ERROR', 'INFO', 'ERROR', 'INFO']
     assert caplog.text.count('ValueError: no sensor') == 2
     assert 'works again' in caplog.text
+
+
+async def test_an_outage_of_the_event_bus_is_logged_without_a_traceback(
+    app: web.Application,
+    ticker: Ticker,
+    time: clock.ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def lose() -> None:
+        raise errors.PublishError('no broker at amqp://plant:5672')
+
+    ticker.on_run = lose
+    async with TestServer(app):
+        await time.advance(10)
+
+    [said] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert 'no broker at amqp://plant:5672' in said.getMessage()
+    assert said.exc_info is None
 
 
 async def test_startup_again_restarts_it(
