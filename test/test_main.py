@@ -26,3 +26,12 @@ async def test_the_module_runs_a_service_on_the_built_in_bus():
         assert await process.ended() == 0
     finally:
         await process.close()
+
+
+async def test_the_usage_says_how_it_was_called():
+    """Not `__main__.py`, which nobody can type."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, '-m', 'service_scaffold', '--help', stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert said.startswith(b'usage: python -m service_scaffold [-h]')

@@ -147,8 +147,9 @@ def create_parser(default_name: str | None = None) -> OptionParser:
         default_name: Default of `--name`; without one, `--name` is required.
     """
     parser = OptionParser(
+        prog=_program(),
         description='Each option is also an environment variable: --log-level is SERVICE_LOG_LEVEL.'
-        ' An argument @FILE is replaced by the arguments in that file.'
+        ' An argument @FILE is replaced by the arguments in that file.',
     )
     parser.add_argument(
         '-c',
@@ -169,6 +170,12 @@ def create_parser(default_name: str | None = None) -> OptionParser:
     parser.declared[table.NAME.key] = table.NAME
     table.add_arguments(parser)
     return parser
+
+
+def _program() -> str | None:
+    """Return how a package was run, which argparse before Python 3.14 calls `__main__.py`."""
+    spec = getattr(sys.modules['__main__'], '__spec__', None)
+    return None if spec is None else f'python -m {spec.name.removesuffix(".__main__")}'
 
 
 def _open(path: str, mode: str = 'r') -> object:
