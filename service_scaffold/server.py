@@ -16,7 +16,7 @@ from typing import cast
 
 from aiohttp import web
 
-from service_scaffold import features, options
+from service_scaffold import errors, features, options
 from service_scaffold.http import gate
 from service_scaffold.http.cors import CORS
 from service_scaffold.http.prefix import PREFIX
@@ -165,8 +165,12 @@ class _Server:
             LOGGER.info('Listening on http://%s', gate.show(*bound.getsockname()[:2]))
         try:
             started = await self._start(stop)
-        except Exception:
-            LOGGER.critical('The service did not start', exc_info=True)
+        except Exception as error:
+            # What is wrong outside the program is said in a line; the rest may be a bug in it.
+            told = isinstance(error, errors.ConfigError | errors.EventError)
+            LOGGER.critical(
+                'The service did not start: %s', error, exc_info=None if told else error
+            )
             await self._stop(entrance)
             return 1
         if started:

@@ -216,6 +216,21 @@ async def test_a_feature_that_does_not_start_is_status_1():
     assert process.log.count('Traceback') == 1
 
 
+async def test_what_is_wrong_outside_the_program_stops_the_start_without_a_traceback():
+    source = """
+        from service_scaffold import events
+        events.setup(app)
+        events.get_listener(app).subscribe('plant', '#')
+    """
+    url = 'kafka://joe:secret@localhost?sasl=GSSAPI'
+    async with running(source, *LOCAL, '--eventbus-url', url) as process:
+        assert await process.ended() == 1
+
+    assert 'The service did not start: The event bus URL asks for ?sasl=GSSAPI' in process.log
+    assert 'Traceback' not in process.log
+    assert 'secret' not in process.log
+
+
 async def test_not_ready_with_the_port_open_while_work_drains():
     source = """
         class Worker(Feature):

@@ -204,12 +204,14 @@ class EventListener(features.ServiceFeature):
         """Begin connecting, if there is anything to subscribe to; does not wait for the broker.
 
         Raises:
-            ConfigError: The URL's scheme is unknown, or its package is not installed.
+            ConfigError: The URL's scheme or an option in it is unknown, a certificate cannot be
+                read, or the package of the transport is not installed.
             BrokerUnreachable: With `--eventbus-required start`: no bus within
                 `--connect-timeout-s`.
         """
         if self._subscriptions:
-            transports.find(self._settings.address.scheme)
+            # Made for its errors only: no later attempt could succeed either.
+            transports.open_transport(self._settings)
         if self._stopping:  # started again after a stop
             self._stopping = False
             self._connection = self._new_connection()

@@ -81,11 +81,22 @@ async def test_required_at_the_start_it_connects_before_anything_is_subscribed(
         assert not plant.listener.health().ready
 
 
-async def test_an_unknown_scheme_is_said_at_the_start(make_app: MakeApp) -> None:
+@pytest.mark.parametrize(
+    ('url', 'said'),
+    [
+        ('carrier-pigeon://loft', 'carrier-pigeon'),
+        ('kafka://joe:secret@localhost?sasl=GSSAPI', r'\?sasl=GSSAPI'),
+        ('amqp://joe:secret@localhost?heartbeat=often', "'often'"),
+    ],
+)
+async def test_an_url_that_can_never_work_is_said_at_the_start(
+    make_app: MakeApp, url: str, said: str
+) -> None:
     app = make_app()
-    events.EventListener(app, 'carrier-pigeon://loft').subscribe('plant', '#')
-    with pytest.raises(errors.ConfigError, match='carrier-pigeon'):
+    events.EventListener(app, url).subscribe('plant', '#')
+    with pytest.raises(errors.ConfigError, match=said) as failed:
         await features.get_lifecycle(app).start()
+    assert 'secret' not in str(failed.value)
 
 
 def test_without_setup_there_is_no_listener() -> None:
