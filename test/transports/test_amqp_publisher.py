@@ -128,6 +128,30 @@ async def test_a_full_queue_refuses_one_position(url: str, unique: str) -> None:
     assert error.maybe_sent
 
 
+async def test_a_queue_that_was_full_takes_messages_again(rabbitmq: RabbitMQ, unique: str) -> None:
+    """RabbitMQ goes on refusing on the channel that it has refused on: we take another one."""
+    definition = '{"max-length": 1, "overflow": "reject-publish"}'
+    async with connected(rabbitmq.url) as transport, foreign(rabbitmq.url) as channel:
+        await transport.publish([Message(unique, 'a', b'')], Progress())
+        quorum: dict[str, Any] = {'x-queue-type': 'quorum'}
+        queue = await channel.declare_queue(unique, durable=True, arguments=quorum)
+        await queue.bind(unique, '#')
+        await _control(rabbitmq, 'set_policy', unique, unique, definition, '--apply-to', 'queues')
+        async with asyncio.timeout(20):
+            while not await transport.publish([Message(unique, 'a', b'')], Progress()):
+                pass
+
+        await _control(rabbitmq, 'clear_policy', unique)
+        await queue.purge()
+        async with asyncio.timeout(20):
+            while await transport.publish([Message(unique, 'a', b'')], Progress()):
+                pass
+
+
+async def _control(rabbitmq: RabbitMQ, *arguments: str) -> None:
+    await asyncio.to_thread(rabbitmq.control, *arguments)
+
+
 @pytest.fixture
 def choosy(rabbitmq: RabbitMQ) -> Iterator[str]:
     """The session's broker, which takes two megabytes in one message for a while."""
@@ -136,27 +160,6 @@ def choosy(rabbitmq: RabbitMQ) -> Iterator[str]:
     rabbitmq.control('eval', f'application:set_env({name}, 2000000).')
     yield rabbitmq.url
     rabbitmq.control('eval', f'application:set_env({name}, {usual.strip()}).')
-
-
-async def test_a_queue_that_was_full_takes_messages_again(url: str, unique: str) -> None:
-    """RabbitMQ goes on refusing on the channel that it has refused on: we take another one."""
-    arguments: dict[str, Any] = {
-        'x-queue-type': 'quorum',
-        'x-max-length': 1,
-        'x-overflow': 'reject-publish',
-    }
-    async with connected(url) as transport, foreign(url) as channel:
-        await transport.publish([Message(unique, 'a', b'')], Progress())
-        queue = await channel.declare_queue(unique, durable=True, arguments=arguments)
-        await queue.bind(unique, '#')
-        refused = False
-        while not refused:
-            refused = bool(await transport.publish([Message(unique, 'a', b'')], Progress()))
-
-        await queue.purge()
-        async with asyncio.timeout(10):
-            while await transport.publish([Message(unique, 'a', b'')], Progress()):
-                pass
 
 
 async def test_too_large_messages_fail_alone(choosy: str, unique: str) -> None:
