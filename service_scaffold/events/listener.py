@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any
@@ -204,14 +205,16 @@ class EventListener(features.ServiceFeature):
         """Begin connecting, if there is anything to subscribe to; does not wait for the broker.
 
         Raises:
-            ConfigError: The URL's scheme or an option in it is unknown, a certificate cannot be
-                read, or the package of the transport is not installed.
+            ConfigError: The URL's scheme or an option in it is unknown, or the package of the
+                transport is not installed.
             BrokerUnreachable: With `--eventbus-required start`: no bus within
                 `--connect-timeout-s`.
         """
         if self._subscriptions:
-            # Made for its errors only: no later attempt could succeed either.
-            transports.open_transport(self._settings)
+            # Made for its ConfigError only, with which every later attempt would fail, too. What
+            # may pass (a certificate that is not there yet) is for the connection to report.
+            with contextlib.suppress(errors.TransportError):
+                transports.open_transport(self._settings)
         if self._stopping:  # started again after a stop
             self._stopping = False
             self._connection = self._new_connection()
@@ -327,7 +330,7 @@ class EventListener(features.ServiceFeature):
             'eventbus': str(self._settings.address),
             'connected': self.connected,
             'subscriptions': len(self._subscriptions),
-            'active': len(self._subscriptions) - len(bad),
+            'active': sum(subscription.active for subscription in self._subscriptions),
         }
         if bad:
             detail['not_active'] = dict(list(bad.items())[:20])

@@ -99,6 +99,30 @@ async def test_an_url_that_can_never_work_is_said_at_the_start(
     assert 'secret' not in str(failed.value)
 
 
+async def test_a_certificate_that_is_not_there_yet_is_an_outage(make_app: MakeApp) -> None:
+    app = make_app('--eventbus-url=kafka+ssl://127.0.0.1:1', f'--eventbus-ca={__file__}')
+    events.setup(app)
+    listener = events.get_listener(app)
+    listener.subscribe('plant', '#')
+    lifecycle = features.get_lifecycle(app)
+    await lifecycle.start()
+    try:
+        assert not listener.health().ready
+    finally:
+        await lifecycle.before_shutdown()
+        await lifecycle.shutdown()
+
+
+async def test_two_subscriptions_of_one_name_are_counted_as_two(make_app: MakeApp) -> None:
+    app = make_app()
+    events.setup(app)
+    listener = events.get_listener(app)
+    listener.subscribe('plant', '#')
+    listener.subscribe('plant', '#')
+    detail = listener.health().detail
+    assert (detail['subscriptions'], detail['active']) == (2, 0)
+
+
 def test_without_setup_there_is_no_listener() -> None:
     app = service.create_app('plant', raw_args=[])
     with pytest.raises(KeyError):
