@@ -29,6 +29,7 @@ class Connection:
         use: Runs while a connection is up; cancelled when it is lost.
         spawn: Starts the supervising task.
         clock: What pauses are measured with.
+        on_failure: Told why an attempt has failed.
 
     Attributes:
         transport: The one that is up, None while there is none.
@@ -43,6 +44,7 @@ class Connection:
         spawn: Spawn,
         clock: Clock,
         use: Callable[[Transport], Awaitable[None]] | None = None,
+        on_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         self.label = label
         self.transport: Transport | None = None
@@ -50,6 +52,7 @@ class Connection:
         self.reconnects = 0
         self._open = open_transport
         self._use = use or _idle
+        self._on_failure = on_failure
         self._spawn = spawn
         self._clock = clock
         self._backoff = Backoff()
@@ -198,6 +201,8 @@ class Connection:
             LOGGER.warning('%s: no connection, will keep trying: %s', self.label, error)
         else:
             LOGGER.debug('%s: attempt %d failed: %s', self.label, self._failures, error)
+        if self._on_failure is not None:
+            self._on_failure(error)
         self._settle_attempt(error)
 
     def _restored(self, transport: Transport) -> None:

@@ -113,13 +113,13 @@ def _log(subscription: EventSubscription, message: Message, death: Death) -> Non
     handled = death.reason in ('rejected', 'retries_exhausted')
     LOGGER.log(
         level,
-        '%s: message %s (routing %s) %s: %s after %d attempts: %s: %s',
+        '%s: message %s (routing %s) %s: %s%s: %s: %s',
         subscription,
         message.message_id,
         message.routing,
         end,
         death.reason,
-        death.attempts,
+        f' after {death.attempts} attempts' if death.attempts > 1 else '',
         type(death.error).__name__,
         death.error,
         exc_info=death.error if handled and death.reason != 'rejected' else None,

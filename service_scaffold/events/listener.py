@@ -60,7 +60,14 @@ class EventListener(features.ServiceFeature):
             self._spawn,
             self._surroundings.clock,
             self._use,
+            self._explain,
         )
+
+    def _explain(self, error: Exception) -> None:
+        """Let subscriptions that wait say what for."""
+        for subscription in self._subscriptions:
+            if subscription.state == 'waiting':
+                subscription.mark('waiting', error)
 
     def __repr__(self) -> str:
         return f'<EventListener {self._settings.address} {len(self._subscriptions)} subscriptions>'

@@ -52,6 +52,17 @@ async def test_ready_is_503_while_the_bus_is_away_unless_it_is_not_required(
         assert await (await plant.client.get('/_service/status')).json() == {'status': 'ok'}
 
 
+async def test_a_subscription_that_waits_for_the_broker_says_why() -> None:
+    app = furnished()
+    memory_bus(app).down()
+    subscription = events.get_listener(app).subscribe('plant', '#')
+    async with running(app, active_s=0):
+        with pytest.raises(TimeoutError, match=r'still waiting after .*memory://'):
+            await subscription.wait_active(0.1)
+
+    assert isinstance(subscription.last_error, errors.BrokerUnreachable)
+
+
 async def test_a_failed_subscription_degrades_and_does_not_make_unready() -> None:
     app = furnished()
     async with running(app) as plant:
