@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -14,12 +14,10 @@ from service_scaffold import errors, features, options, scheduler, transports
 from service_scaffold.events import middlewares
 from service_scaffold.events.connection import Connection
 from service_scaffold.events.consumer import Consumer, Surroundings
-from service_scaffold.events.group import GroupConsumer
-from service_scaffold.events.live import LiveConsumer
+from service_scaffold.events.consumers import Consumers
 from service_scaffold.events.policies import Policy
 from service_scaffold.events.settings import transport_settings
 from service_scaffold.events.subscription import EventSubscription, OnMessage
-from service_scaffold.transports.base import Transport
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,26 +38,27 @@ class EventListener(features.ServiceFeature):
         self._url = url
         self._settings = transport_settings(app, 'listener', url)
         self._required: str = options.get_config(app)['eventbus_required']
-        self._consumers: dict[tuple[str, str] | None, Consumer] = {}
-        self._subscriptions: dict[EventSubscription, Consumer] = {}
-        self._changed = asyncio.Event()
+        self._clock = features.get_clock(app)
+        self._subscriptions: dict[EventSubscription, None] = {}  # in order
         self._running = False
         self._stopping = False
-        self._surroundings = Surroundings(
-            spawn=self._spawn,
-            clock=features.get_clock(app),
-            middlewares=lambda: middlewares.of(app).consume,
+        self._consumers = Consumers(
+            Surroundings(
+                spawn=self._spawn,
+                clock=self._clock,
+                middlewares=lambda: middlewares.of(app).consume,
+            )
         )
         self._connection = self._new_connection()
-        middlewares.of(app).on_change.append(self._compile)
+        middlewares.of(app).on_change.append(self._consumers.compile)
 
     def _new_connection(self) -> Connection:
         return Connection(
             f'{self._settings.name} listener',
             lambda: transports.open_transport(self._settings),
             self._spawn,
-            self._surroundings.clock,
-            self._use,
+            self._clock,
+            self._consumers.serve,
             self._explain,
         )
 
@@ -93,12 +92,9 @@ class EventListener(features.ServiceFeature):
         return tuple(self._subscriptions)
 
     @property
-    def consumers(self) -> dict[tuple[str, str], Consumer]:
+    def consumers(self) -> Mapping[tuple[str, str], Consumer]:
         """The consumers by exchange and group; all live views are one, under two empty names."""
-        return {
-            ('', '') if key is None else (key[1], key[0]): consumer
-            for key, consumer in self._consumers.items()
-        }
+        return self._consumers.by_name
 
     # Subscribing
 
@@ -154,57 +150,16 @@ class EventListener(features.ServiceFeature):
     def _add(self, subscription: EventSubscription) -> EventSubscription:
         if self._stopping:
             raise RuntimeError(f'{self!r} has stopped; no subscription can be added')
-        self._give_to_consumer(subscription)
+        self._consumers.add(subscription)
+        self._subscriptions[subscription] = None
         subscription.on_unsubscribe = lambda: self._remove(subscription)
-        self._changed.set()
         if self._running:
             self._connection.demand()
         return subscription
 
-    def _give_to_consumer(self, subscription: EventSubscription) -> None:
-        consumer = self._consumer_of(subscription)
-        consumer.add(subscription)
-        self._subscriptions[subscription] = consumer
-
-    def _consumer_of(self, subscription: EventSubscription) -> Consumer:
-        key = (
-            None if subscription.group is None else (subscription.group, subscription.exchange_name)
-        )
-        consumer = self._consumers.get(key)
-        if consumer is None:
-            consumer = self._new_consumer(subscription)
-            self._consumers[key] = consumer
-        elif (
-            isinstance(consumer, GroupConsumer)
-            and consumer.subscriptions
-            and consumer.exchange_type != subscription.exchange_type
-        ):
-            raise ValueError(
-                f'{consumer} already takes it as a {consumer.exchange_type} exchange, not'
-                f' {subscription.exchange_type}'
-            )
-        elif isinstance(consumer, GroupConsumer):
-            consumer.exchange_type = subscription.exchange_type
-        return consumer
-
-    def _new_consumer(self, subscription: EventSubscription) -> Consumer:
-        if subscription.group is None:
-            return LiveConsumer(self._surroundings)
-        return GroupConsumer(
-            subscription.group,
-            subscription.exchange_name,
-            subscription.exchange_type,
-            self._surroundings,
-        )
-
     def _remove(self, subscription: EventSubscription) -> None:
-        consumer = self._subscriptions.pop(subscription, None)
-        if consumer is not None:
-            consumer.remove(subscription)
-
-    def _compile(self) -> None:
-        for consumer in self._consumers.values():
-            consumer.compile()
+        self._subscriptions.pop(subscription, None)
+        self._consumers.remove(subscription)
 
     # Life
 
@@ -225,8 +180,7 @@ class EventListener(features.ServiceFeature):
         if self._stopping:  # started again after a stop
             self._stopping = False
             self._connection = self._new_connection()
-            for subscription in self._subscriptions:
-                self._give_to_consumer(subscription)
+            self._consumers.renew(self._subscriptions)
         self._running = True
         if self._required == 'start':
             await self._require_bus()
@@ -259,60 +213,14 @@ class EventListener(features.ServiceFeature):
         settled.
         """
         self._stopping = True
-        consumers = list(self._consumers.values())
-        await asyncio.gather(*(consumer.stop() for consumer in consumers))
-        try:
-            await asyncio.gather(*(consumer.drained() for consumer in consumers))
-        except asyncio.CancelledError:
-            for consumer in consumers:
-                consumer.cancel()
-            raise
+        await self._consumers.drain()
 
     async def shutdown(self, app: web.Application) -> None:
         """End the connection. What was not drained is cancelled, and not settled."""
         self._stopping = True
-        for consumer in self._consumers.values():
-            consumer.cancel()
+        self._consumers.cancel()
         await self._connection.stop()
-        self._consumers.clear()
         self._running = False
-
-    async def _use(self, transport: Transport) -> None:
-        """Serve every consumer over one connection, those that come later included."""
-        serving: dict[Consumer, asyncio.Task[None]] = {}
-        self._surroundings.outlet.attach(transport)
-        try:
-            while True:
-                self._changed.clear()
-                for consumer in self._consumers.values():
-                    if consumer.subscriptions and consumer not in serving:
-                        serving[consumer] = self._serve(consumer, transport, serving)
-                await self._forget_unused(serving)
-                await self._changed.wait()
-        finally:
-            for task in serving.values():
-                task.cancel()
-            if serving:
-                await asyncio.wait(serving.values())
-
-    def _serve(
-        self, consumer: Consumer, transport: Transport, serving: dict[Consumer, asyncio.Task[None]]
-    ) -> asyncio.Task[None]:
-        def ended(task: asyncio.Task[None]) -> None:
-            if not consumer.gave_up:
-                serving.pop(consumer, None)
-                self._changed.set()
-
-        task = self._spawn(consumer.serve(transport), f'{consumer} session')
-        task.add_done_callback(ended)
-        return task
-
-    async def _forget_unused(self, serving: dict[Consumer, asyncio.Task[None]]) -> None:
-        """Drop consumers that nobody subscribes through any more and that have closed."""
-        for key, consumer in list(self._consumers.items()):
-            if not consumer.subscriptions and consumer not in serving and consumer.idle:
-                del self._consumers[key]
-                await consumer.stop()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return scheduler.get_scheduler(self.app).spawn(coroutine, name=name)
