@@ -190,7 +190,7 @@ async def test_a_handler_longer_than_the_session_keeps_its_partition(
 ):
     """No rebalance, one processing, while other partitions flow."""
     instance, told = teller
-    async with Worker(broker.url, unique, 'w', tmp_path, concurrency=4):
+    async with Worker(broker.url, unique, 'w', tmp_path, concurrency=4) as worker:
         await instance.publish(unique, 'tank', {'n': 0, 'work_s': 13}, key='long')
         await told.until('begun', {0})
         number = 0
@@ -199,7 +199,9 @@ async def test_a_handler_longer_than_the_session_keeps_its_partition(
             await instance.publish(unique, 'tank', {'n': number}, key=f'k{number % 20}')
             await told.until('done', {number}, 20)
             await asyncio.sleep(0.1)
+        status, _ = await worker.terminate(10)
 
+    assert status == 0
     assert number > 50
     assert Counter(told.numbers('begun')) == Counter(range(number + 1))
     async with Worker(broker.url, unique, 'heir', tmp_path, concurrency=4):
