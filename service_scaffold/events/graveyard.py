@@ -8,10 +8,10 @@ from typing import Literal
 
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
-from service_scaffold.events import headers
 from service_scaffold.events.outlet import Outlet
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.message import Message
+from service_scaffold.transports import headers
 
 LOGGER = logging.getLogger(__name__)
 

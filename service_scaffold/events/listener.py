@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -18,8 +17,6 @@ from service_scaffold.events.consumers import Consumers
 from service_scaffold.events.policies import Policy
 from service_scaffold.events.settings import transport_settings
 from service_scaffold.events.subscription import EventSubscription, OnMessage
-
-LOGGER = logging.getLogger(__name__)
 
 
 class EventListener(features.ServiceFeature):
@@ -35,7 +32,6 @@ class EventListener(features.ServiceFeature):
 
     def __init__(self, app: web.Application, url: str | None = None) -> None:
         super().__init__(app)
-        self._url = url
         self._settings = transport_settings(app, 'listener', url)
         self._required: str = options.get_config(app)['eventbus_required']
         self._clock = features.get_clock(app)

@@ -18,13 +18,14 @@ from typing import Any
 from service_scaffold import codecs
 from service_scaffold.clock import Clock
 from service_scaffold.errors import DecodeError, InvalidBody, Reject, RetryLater
-from service_scaffold.events import headers
 from service_scaffold.events.current import CURRENT, ENVELOPE
 from service_scaffold.events.graveyard import Death, Graveyard
 from service_scaffold.events.outlet import Outlet
+from service_scaffold.events.requests import facts_of
 from service_scaffold.events.signature import message_type
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.message import Handler, Message, Middleware, compose
+from service_scaffold.transports import headers
 from service_scaffold.transports.base import Delivery, Transport
 
 LOGGER = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ class Pipeline:
 
     async def _answer_error(self, request: Message, error: Exception) -> None:
         if self.subscription.reply and request.reply_to is not None:
-            await self._send_answer(request, b'null', codecs.JSON, headers.of_error(error))
+            await self._send_answer(request, b'null', codecs.JSON, facts_of(error))
 
     async def _send_answer(
         self, request: Message, body: bytes, content_type: str, facts: dict[str, str]

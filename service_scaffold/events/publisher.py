@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from service_scaffold import codecs, errors, features, options, scheduler, transports
-from service_scaffold.events import headers as names
 from service_scaffold.events import middlewares
 from service_scaffold.events.connection import Connection
 from service_scaffold.events.requests import Requests, value_of
@@ -18,10 +16,9 @@ from service_scaffold.events.sender import Sender
 from service_scaffold.events.settings import transport_settings
 from service_scaffold.events.stats import PublishStats
 from service_scaffold.message import Handler, Message, compose
+from service_scaffold.transports import headers as names
 from service_scaffold.transports import patterns
 from service_scaffold.transports.base import Progress, Transport
-
-LOGGER = logging.getLogger(__name__)
 
 _NO_DEFAULT: Any = object()
 

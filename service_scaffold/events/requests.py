@@ -8,9 +8,9 @@ import logging
 from collections.abc import Iterator
 
 from service_scaffold import codecs, errors
-from service_scaffold.events import headers
 from service_scaffold.events.stats import PublishStats
 from service_scaffold.message import Message, new_message_id
+from service_scaffold.transports import headers
 from service_scaffold.transports.base import Transport
 
 LOGGER = logging.getLogger(__name__)
@@ -83,6 +83,14 @@ class Requests:
                             ' request was carried out is not known'
                         )
                     )
+
+
+def facts_of(error: BaseException) -> dict[str, str]:
+    """Return the headers that tell a requester what went wrong: type and message only."""
+    return {
+        headers.ERROR_TYPE: type(error).__name__,
+        headers.ERROR_MESSAGE: str(error)[: headers.LONGEST_ERROR],
+    }
 
 
 def value_of(answer: Message) -> object:

@@ -10,11 +10,7 @@ from typing import Any
 from service_scaffold.clock import Clock
 from service_scaffold.message import Message, new_message_id
 from service_scaffold.transports.base import Delivery
-
-KEY = 'x-key'
-"""Header with the ordering key, where it is not the routing key."""
-TIMESTAMP = 'x-timestamp'
-"""Header with the exact time; the native property holds whole seconds only."""
+from service_scaffold.transports.headers import DEADLINE, KEY, REPLAY_GROUP, TIMESTAMP
 
 _OWN = frozenset({KEY, TIMESTAMP})
 _PERSISTENT = 2
@@ -56,7 +52,7 @@ def delivery_of(received: Any) -> Delivery:
     if headers:
         if KEY in headers:
             key = text_of(headers[KEY])
-        special = special or 'x-deadline' in headers or 'x-replay-group' in headers
+        special = special or DEADLINE in headers or REPLAY_GROUP in headers
     return Delivery(
         received.delivery.exchange,
         routing,

@@ -73,7 +73,6 @@ class Capabilities:
         checks_exchange_type: An exchange of another type is refused.
         copy_per_binding: Each matching binding of a group delivers its own copy, and the delivery
             names its `binding`.
-        plain_requests: A foreign client can send requests with the native reply properties.
     """
 
     group_order: bool = False
@@ -82,7 +81,6 @@ class Capabilities:
     knows_responders: bool = False
     checks_exchange_type: bool = False
     copy_per_binding: bool = False
-    plain_requests: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,19 @@ from collections.abc import Iterable
 from service_scaffold.journal.base import NewRecord, Record
 from service_scaffold.message import Message
 from service_scaffold.transports.base import Delivery
+from service_scaffold.transports.headers import (
+    CONTENT_TYPE,
+    CORRELATION_ID,
+    MESSAGE_ID,
+    REPLY_TO,
+    ROUTING_KEY,
+    SPECIAL,
+)
 
-ROUTING = 'x-routing-key'
-MESSAGE_ID = 'x-message-id'
-CORRELATION_ID = 'x-correlation-id'
-REPLY_TO = 'x-reply-to'
-CONTENT_TYPE = 'content-type'
-
-ENVELOPE = frozenset({ROUTING, MESSAGE_ID, CORRELATION_ID, REPLY_TO, CONTENT_TYPE})
+ENVELOPE = frozenset({ROUTING_KEY, MESSAGE_ID, CORRELATION_ID, REPLY_TO, CONTENT_TYPE})
 """Headers that are attributes of a message, not among its headers."""
 
-SPECIAL = frozenset({REPLY_TO, 'x-replay-group', 'x-deadline'})
+_SPECIAL = SPECIAL | {REPLY_TO}  # the reply address is a header here
 JSON = 'application/json'
 
 
@@ -34,7 +36,7 @@ def to_record(message: Message, topic: str) -> NewRecord:
         UnicodeEncodeError: The routing, the key or another name holds lone surrogates.
     """
     headers = [
-        (ROUTING, message.routing.encode()),
+        (ROUTING_KEY, message.routing.encode()),
         (MESSAGE_ID, message.message_id.encode()),
     ]
     if message.content_type is not None and message.content_type != JSON:
@@ -66,15 +68,15 @@ def to_deliveries(records: Iterable[Record]) -> list[Delivery]:
         special = False
         headers = record.headers
         # What `to_record` makes of a plain event needs no loop.
-        if len(headers) == 2 and headers[0][0] == ROUTING and headers[1][0] == MESSAGE_ID:
+        if len(headers) == 2 and headers[0][0] == ROUTING_KEY and headers[1][0] == MESSAGE_ID:
             routing = _text(headers[0][1])
         else:
             for name, value in headers:
-                if name == ROUTING:
+                if name == ROUTING_KEY:
                     routing = _text(value)
                 elif name == CONTENT_TYPE:
                     content_type = _text(value)
-                elif name in SPECIAL:
+                elif name in _SPECIAL:
                     special = True
         key = record.key
         if routing is None:

@@ -7,16 +7,17 @@ import msgspec
 from service_scaffold.journal.base import Record
 from service_scaffold.message import Message
 from service_scaffold.transports.base import Delivery
+from service_scaffold.transports.headers import (
+    CONTENT_TYPE,
+    CORRELATION_ID,
+    DEADLINE,
+    MESSAGE_ID,
+    REPLAY_GROUP,
+    REPLY_TO,
+    ROUTING_KEY,
+)
 
-ROUTING_KEY = 'x-routing-key'
-MESSAGE_ID = 'x-message-id'
-CORRELATION_ID = 'x-correlation-id'
-REPLY_TO = 'x-reply-to'
-CONTENT_TYPE = 'content-type'
 _OWN = frozenset({ROUTING_KEY, MESSAGE_ID, CORRELATION_ID, REPLY_TO, CONTENT_TYPE})
-
-DEADLINE = 'x-deadline'
-REPLAY_GROUP = 'x-replay-group'
 
 
 class EventRecord(msgspec.Struct, gc=False):

@@ -6,12 +6,10 @@ from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.message import Message, new_message_id
 from service_scaffold.transports.base import Binding, Delivery
+from service_scaffold.transports.headers import KEY, MESSAGE_ID, ORIGIN_ROUTING, SPECIAL, TIMESTAMP
 from service_scaffold.transports.mqtt_outbox import Outgoing
 from service_scaffold.transports.mqtt_packets import (
     CARRIERS,
-    KEY,
-    MESSAGE_ID,
-    TIMESTAMP,
     Incoming,
     encode_properties,
 )
@@ -23,9 +21,6 @@ from service_scaffold.transports.mqtt_topics import (
     topic_of,
 )
 
-ORIGIN_ROUTING = 'x-origin-routing'
-_SPECIAL_HEADERS = ('x-replay-group', 'x-deadline')
-
 
 def delivery_of(incoming: Incoming, binding: Binding | None = None) -> Delivery:
     """Return a delivery of `incoming`; a dead letter has the routing key of its origin."""
@@ -36,7 +31,7 @@ def delivery_of(incoming: Incoming, binding: Binding | None = None) -> Delivery:
     special = incoming.response_topic is not None
     key = routing
     if headers:
-        special = special or any(name in headers for name in _SPECIAL_HEADERS)
+        special = special or not SPECIAL.isdisjoint(headers)
         key = headers.get(KEY, routing)
     return Delivery(
         exchange=exchange,

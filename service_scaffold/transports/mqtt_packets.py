@@ -13,11 +13,9 @@ import msgspec
 
 from service_scaffold import errors
 from service_scaffold.message import Message
+from service_scaffold.transports.headers import KEY, MESSAGE_ID, TIMESTAMP
 from service_scaffold.transports.mqtt_topics import is_safe
 
-MESSAGE_ID = 'x-message-id'
-KEY = 'x-key'
-TIMESTAMP = 'x-timestamp'
 ESCAPED = 'x-escaped-headers'
 """User property with the headers that MQTT strings cannot carry, as one ASCII JSON object."""
 
