@@ -281,10 +281,10 @@ class Consumer(ABC):
         session = self._session
         self._interrupt()
         self._available.set()
-        for lanes in self._lanes():
-            self._hand_back(lanes.take_back())
+        jobs = [job for lanes in self._lanes() for job in lanes.take_back()]
         if session is not None:
-            await self._pause(session)
+            await self._pause(session)  # first: else the broker would give them to us again
+        self._hand_back(jobs)
 
     async def _pause(self, session: Session) -> None:
         try:

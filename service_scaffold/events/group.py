@@ -17,11 +17,33 @@ SETTLE_EVERY_S = 0.05
 """How long a finished message waits, at most, behind one whose handler takes its time."""
 
 
-class _Count:
-    __slots__ = ('value',)
+class _Batch:
+    """What the worker itself goes through.
 
-    def __init__(self) -> None:
-        self.value = 0
+    Attributes:
+        intake: Where it was fetched.
+        deliveries: What was fetched.
+        begun: How many of them the worker has begun, or has given back.
+        done: What is finished and not yet settled.
+    """
+
+    __slots__ = ('begun', 'deliveries', 'done', 'intake')
+
+    def __init__(self, intake: Intake, deliveries: Sequence[Delivery]) -> None:
+        self.intake = intake
+        self.deliveries = deliveries
+        self.begun = 0
+        self.done: list[Delivery] = []
+
+    def settle(self) -> None:
+        if self.done:
+            self.intake.settle(self.done)
+            self.done.clear()
+
+    def take_rest(self) -> Sequence[Delivery]:
+        rest = self.deliveries[self.begun :]
+        self.begun = len(self.deliveries)
+        return rest
 
 
 class GroupConsumer(Consumer):
@@ -46,7 +68,7 @@ class GroupConsumer(Consumer):
         self._in_flight = 0
         self._room = asyncio.Event()
         self._done: list[Job] = []
-        self._batch: tuple[Intake, list[Delivery]] | None = None
+        self._batch: _Batch | None = None
         self._ticking = False
 
     def __str__(self) -> str:
@@ -107,42 +129,32 @@ class GroupConsumer(Consumer):
     async def _run(
         self, deliveries: Sequence[Delivery], session: Session, pipeline: Pipeline
     ) -> None:
-        done: list[Delivery] = []
-        begun = _Count()
-        admitted = self._admitted(deliveries, session, pipeline, done, begun)
-        self._batch = session.intake, done
+        batch = self._batch = _Batch(session.intake, deliveries)
+        admitted = self._admitted(batch, session, pipeline)
         self._tick()
         try:
             await pipeline.run(admitted, session.transport)
         finally:
             self._batch = None
-            if done:
-                session.intake.settle(done)
-            if begun.value < len(deliveries):
-                self._dispatch(deliveries[begun.value :], session)
+            batch.settle()
+            if rest := batch.take_rest():
+                self._dispatch(rest, session)
 
-    def _admitted(
-        self,
-        deliveries: Sequence[Delivery],
-        session: Session,
-        pipeline: Pipeline,
-        done: list[Delivery],
-        begun: _Count,
-    ) -> Iterator[Delivery]:
+    def _admitted(self, batch: _Batch, session: Session, pipeline: Pipeline) -> Iterator[Delivery]:
         """Yield what is to be handled; whoever asks for the next one has finished the last."""
-        intake = session.intake
+        intake, done = batch.intake, batch.done
         before = pipeline.subscription.policy.ack == 'before'
         known = self._matcher.cache  # routing keys seen before: one look-up
         epoch = intake.epoch
-        for delivery in deliveries:
+        for delivery in batch.deliveries:
             if intake.epoch != epoch or self._inline is not pipeline:
                 if self._over(session) or self._inline is not pipeline:
                     return  # the rest goes back, or to those who are subscribed now
                 if not intake.alive(delivery):
-                    begun.value += 1
+                    batch.begun += 1
                     pipeline.stats.stale += 1
                     continue
-            begun.value += 1
+            batch.begun += 1
             # A copy of another binding, which is being unbound, is nobody's.
             whole = delivery.binding is None
             if (whole and known.get(delivery.routing)) or self._targets(delivery):
@@ -165,10 +177,7 @@ class GroupConsumer(Consumer):
         self._ticking = False
         if self._batch is None:
             return
-        intake, done = self._batch
-        if done:
-            intake.settle(done)
-            done.clear()
+        self._batch.settle()
         self._tick()
 
     def _targets(self, delivery: Delivery) -> Sequence[EventSubscription]:
@@ -251,6 +260,8 @@ class GroupConsumer(Consumer):
     async def stop(self) -> None:
         self._inline = None  # the worker looks at it before each message
         await super().stop()
+        if self._batch is not None:  # not only when the handler that runs has finished
+            self._give_back(self._batch.intake, self._batch.take_rest())
 
     def _settle_rest(self) -> None:
         self._settle_done()

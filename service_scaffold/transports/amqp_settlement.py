@@ -27,8 +27,9 @@ class Settlement:
     Tags are 1, 2, 3 … in the order of delivery, so that all below the lowest unfinished one are
     settled by one frame, at the next turn of the event loop. What is done above it is settled
     singly: a little later, since most often the gap closes meanwhile, or as soon as it fills half
-    of the prefetch window. Tags that are settled twice are ignored: the broker closes the channel
-    for that.
+    of the prefetch window. What goes back goes in the order of delivery, in which a quorum queue
+    gives it out again. Tags that are settled twice are ignored: the broker closes the channel for
+    that.
     """
 
     def __init__(self, channel: Acknowledger, prefetch: int) -> None:
@@ -68,7 +69,7 @@ class Settlement:
         up_to = self._advance()
         single = sorted(self._done) if holes or len(self._done) >= self._hole_limit else []
         if up_to or single or self._back:
-            self._channel.write(self._channel.acks(up_to, single, self._back))
+            self._channel.write(self._channel.acks(up_to, single, sorted(self._back)))
         self._apart.update(single)
         self._done.difference_update(single)
         self._back.clear()

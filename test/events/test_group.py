@@ -256,6 +256,30 @@ async def test_stopping_lets_running_handlers_finish_and_hands_back_the_rest(
     assert sorted(rest.values) == list(range(5, 50))  # type: ignore[type-var]
 
 
+async def test_stopping_hands_back_the_rest_while_the_handler_still_runs(
+    make_app: MakeApp,
+) -> None:
+    """Another instance goes on with it at once, in order."""
+    url = '--eventbus-url=memory://early-rest'
+    first, second = make_app(url), make_app(url)
+    inbox, rest = Inbox(), Inbox()
+    async with running(second) as other:
+        leaving = events.get_listener(first)
+        leaving.subscribe('plant', '#', on_message=inbox, group='g')
+        async with running(first) as plant:
+            inbox.close()
+            await plant.publisher.publish_many('plant', [('a', n) for n in range(5)])
+            await inbox.got(1)
+            other.listener.subscribe('plant', '#', on_message=rest, group='g')
+            stopping = asyncio.ensure_future(leaving.drain(first))
+            await rest.got(4)
+            assert not stopping.done()
+            inbox.open.set()
+            await stopping
+    assert inbox.finished == [0]
+    assert rest.finished == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize('concurrency', [1, 4])
 @pytest.mark.parametrize('stubborn', [False, True])
 async def test_over_the_limit_a_handler_is_cancelled_and_its_message_not_processed(

@@ -108,6 +108,16 @@ async def test_tags_handed_back_are_stepped_over() -> None:
     assert ledger.frames == [(4, [], [2, 5])]
 
 
+async def test_what_goes_back_goes_in_the_order_of_delivery() -> None:
+    ledger = Ledger(5)
+    settlement = Settlement(ledger, 32)
+    settlement.back([3, 4, 5])
+    settlement.back([2])
+    await _turn()
+
+    assert ledger.frames == [(0, [], [2, 3, 4, 5])]
+
+
 async def test_a_channel_that_cannot_write_is_tried_again() -> None:
     ledger = Ledger(3)
     ledger.writable = False
