@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from aiohttp import web
 
-from service_scaffold.message import Middleware
+from service_scaffold.message import Handler, Message, Middleware, compose
 
 
 class Middlewares:
@@ -32,6 +33,53 @@ def of(app: web.Application) -> Middlewares:
     if _KEY not in app:
         app[_KEY] = Middlewares()
     return app[_KEY]
+
+
+class PublishChain:
+    """The publish middlewares around one publisher's sending, composed when it starts.
+
+    How a message is sent (its time limit, alone or in a batch) differs from call to call, so that
+    travels beside the message, in the context of the call.
+
+    Args:
+        middlewares: Whose publish middlewares.
+        send: How a message is sent that leaves the chain in another context than that of its
+            call: a middleware may have handed it to a task of its own.
+    """
+
+    def __init__(self, middlewares: Middlewares, send: Handler) -> None:
+        self._middlewares = middlewares
+        self._send = send
+        self._chain: Handler | None = None
+        middlewares.on_change.append(self._refresh)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to go through."""
+        return bool(self._middlewares.publish)
+
+    def compile(self) -> None:
+        """Take over the middlewares as they are now."""
+        self._chain = compose(self._middlewares.publish, self._leave)
+
+    async def run(self, message: Message, send: Handler) -> None:
+        """Take a message through the middlewares; what comes out is sent by `send`."""
+        assert self._chain is not None, 'compiled at the start'
+        token = _SENDING.set((self, send))
+        try:
+            await self._chain(message)
+        finally:
+            _SENDING.reset(token)
+
+    async def _leave(self, message: Message) -> object:
+        chain, send = _SENDING.get((None, self._send))
+        return await (send if chain is self else self._send)(message)
+
+    def _refresh(self) -> None:
+        if self._chain is not None:
+            self.compile()
+
+
+_SENDING: ContextVar[tuple[PublishChain | None, Handler]] = ContextVar('sending')
 
 
 def use(

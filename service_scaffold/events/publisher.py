@@ -15,7 +15,7 @@ from service_scaffold.events.requests import Requests, value_of
 from service_scaffold.events.sender import Sender
 from service_scaffold.events.settings import transport_settings
 from service_scaffold.events.stats import PublishStats
-from service_scaffold.message import Handler, Message, compose
+from service_scaffold.message import Handler, Message
 from service_scaffold.transports import headers as names
 from service_scaffold.transports import patterns
 from service_scaffold.transports.base import Progress, Transport
@@ -46,7 +46,7 @@ class EventPublisher(features.ServiceFeature):
         self._requests = Requests(self.stats)
         self._running = False
         self._connect()
-        self._middlewares = middlewares.of(app)
+        self._chain = middlewares.PublishChain(middlewares.of(app), self._send)
 
     def _connect(self) -> None:
         """Make a connection that connects at its first use."""
@@ -79,6 +79,7 @@ class EventPublisher(features.ServiceFeature):
     async def startup(self, app: web.Application) -> None:
         """Be ready to publish; takes no socket."""
         self._connect()
+        self._chain.compile()
         self._running = True
 
     async def shutdown(self, app: web.Application) -> None:
@@ -129,9 +130,13 @@ class EventPublisher(features.ServiceFeature):
         await self._chained(envelope, lambda sent: self._sender.send(sent, limit_s))
 
     async def _chained(self, message: Message, send: Handler) -> None:
-        if self._middlewares.publish:
-            send = compose(self._middlewares.publish, send)
-        await send(message)
+        if self._chain:
+            await self._chain.run(message, send)
+        else:
+            await send(message)
+
+    async def _send(self, message: Message) -> None:
+        await self._sender.send(message, self._settings.publish_timeout_s)
 
     async def publish_many(
         self,
@@ -159,7 +164,7 @@ class EventPublisher(features.ServiceFeature):
         if not envelopes:
             return
         limit_s = self._limit_s(timeout_s)
-        if self._middlewares.publish:
+        if self._chain:
             await self._publish_each(envelopes, limit_s)
         else:
             await self._sender.send_all(exchange, envelopes, limit_s)
@@ -169,13 +174,18 @@ class EventPublisher(features.ServiceFeature):
         ready: list[Message] = []
         positions: list[int] = []
 
+        complete = False
+
         async def keep(message: Message) -> None:
+            if complete:  # its middleware let us go on without it: it is sent by itself
+                await self._send(message)
+                return
             ready.append(message)
             positions.append(position)
 
-        chain = compose(self._middlewares.publish, keep)
         for position, envelope in enumerate(envelopes):  # noqa: B007 - `keep` reads it
-            await chain(envelope)
+            await self._chain.run(envelope, keep)
+        complete = True
         if not ready:
             return
         try:

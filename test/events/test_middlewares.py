@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
-from service_scaffold import events
+from service_scaffold import events, features
 from service_scaffold.message import Handler, Message, Middleware
 from service_scaffold.testing import running
-from test.events.conftest import Inbox
+from test.events.conftest import Inbox, until
 
 
 def noting(name: str, notes: list[str]) -> Middleware:
@@ -64,6 +66,106 @@ async def test_around_publishing_single_many_and_requests(app: web.Application) 
         assert await plant.publisher.request('plant', 'ask', 1, timeout_s=2) == 1
         assert [m.headers['stamp'] for m in plant.bus.published()] == ['1'] * 3
     assert notes == ['a in', 'a out'] * 3
+
+
+async def test_the_publish_chain_is_composed_once_and_also_after_a_late_use(
+    app: web.Application,
+) -> None:
+    composed: list[str] = []
+
+    def counted(name: str) -> Middleware:
+        def middleware(next: Handler) -> Handler:
+            composed.append(name)
+            return next
+
+        return middleware
+
+    events.use(app, publish=counted('a'))
+    publisher = events.get_publisher(app)
+    await publisher.startup(app)  # by hand, before the application
+    events.use(app, publish=counted('b'))
+    assert composed == ['a', 'b', 'a']
+    composed.clear()
+    async with running(app):
+        assert composed == ['b', 'a']
+        for number in range(3):
+            await publisher.publish('plant', 'a', number)
+        await publisher.publish_many('plant', [('a', 1)])
+        assert composed == ['b', 'a']
+
+
+async def test_a_middleware_may_publish_itself_and_elsewhere(app: web.Application) -> None:
+    """Each message goes where its own call wants it, whatever is published on its way."""
+    other = events.EventPublisher(app, 'memory://beside')
+    features.add(app, other, key='beside')
+    publisher = events.get_publisher(app)
+
+    def tell(next: Handler) -> Handler:
+        async def call(message: Message) -> object:
+            if message.exchange == 'plant':
+                await publisher.publish('audit', message.routing, 'sent')
+                await other.publish('audit', message.routing, 'sent')
+            return await next(message)
+
+        return call
+
+    events.use(app, publish=tell)
+    async with running(app) as plant:
+        await plant.publisher.publish_many('plant', [('a', 1), ('b', 2)])
+        await plant.publisher.publish('plant', 'c', 3)
+        sent = [(m.exchange, m.routing) for m in plant.bus.published()]
+        assert sorted(sent) == [(x, r) for x in ('audit', 'plant') for r in 'abc']
+        assert publisher.stats.published == {'audit': 3, 'plant': 3}
+        assert other.stats.published == {'audit': 3}
+
+
+async def test_what_a_middleware_sends_from_its_own_task_is_not_lost(
+    app: web.Application,
+) -> None:
+    """In a task begun by another call, or before any, and after `publish_many` has gone on."""
+    waiting: asyncio.Queue[tuple[Handler, Message, asyncio.Future[object]]] = asyncio.Queue()
+
+    async def work() -> None:
+        while True:
+            next, message, done = await waiting.get()
+            done.set_result(await next(message))
+
+    def by_worker(next: Handler) -> Handler:
+        async def call(message: Message) -> object:
+            done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            waiting.put_nowait((next, message, done))
+            return None if message.routing == 'left' else await done
+
+        return call
+
+    events.use(app, publish=by_worker)
+    async with running(app) as plant:
+        worker = asyncio.create_task(work())
+        try:
+            await plant.publisher.publish('plant', 'a', 1)
+            assert [m.routing for m in plant.bus.published()] == ['a']
+            await plant.publisher.publish_many('plant', [('left', 2), ('b', 3)])
+            await until(lambda: len(plant.bus.published()) == 3)
+        finally:
+            worker.cancel()
+
+
+async def test_what_comes_out_after_publish_many_has_gone_on_is_sent(
+    app: web.Application,
+) -> None:
+    late: list[asyncio.Future[object]] = []
+
+    def later(next: Handler) -> Handler:
+        async def call(message: Message) -> None:
+            late.append(asyncio.ensure_future(next(message)))
+
+        return call
+
+    events.use(app, publish=later)
+    async with running(app) as plant:
+        await plant.publisher.publish_many('plant', [('a', 1), ('a', 2)])
+        await asyncio.gather(*late)
+        assert [m.body for m in plant.bus.published()] == [b'1', b'2']
 
 
 async def test_a_middleware_sees_the_answer_and_may_swallow_the_error(
