@@ -26,7 +26,6 @@ LOGGER = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GRACE_S = 1.0
 
-
 ECHO_S = 0.05
 """A signal this soon after the first is the same request: tools signal a process and its group."""
 
@@ -86,6 +85,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
+        self._released = False
 
     def start(self, seconds: float) -> None:
         """Allow `seconds` from now; only the first call counts."""
@@ -94,13 +94,25 @@ class Watchdog:
             self._timer.daemon = True
             self._timer.start()
 
+    def release(self) -> None:
+        """The service has stopped; what is left to guard is the exit, if it is under way by then.
+
+        A program waits at its end for each thread that is no daemon, for as long as that takes.
+        """
+        self._released = True
+
     def cancel(self) -> None:
-        """The process has stopped in time."""
+        """All has stopped in time."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _bite(self, seconds: float) -> None:
-        os.write(2, f'Not stopped within {seconds:.1f} s: exiting\n'.encode())
+        # The flag, as main_thread() counts as alive while the threads of executors are awaited.
+        exiting = getattr(threading, '_SHUTTING_DOWN', False)
+        if self._released and not exiting and threading.main_thread().is_alive():
+            return  # the program goes on after `run`, which is its own affair
+        names = ', '.join(thread.name for thread in threading.enumerate() if not thread.daemon)
+        os.write(2, f'Not stopped within {seconds:.1f} s: exiting with {names}\n'.encode())
         os._exit(1)
 
 
@@ -115,6 +127,7 @@ async def serve(
 
     0: started (or told to stop while starting), and everything has stopped as it should. 1: the
     port is taken, a start hook failed, a stop hook failed or hung, or work was cut short.
+    Cancelled, it stops in the same order before it raises.
 
     Args:
         listen_http: Whether to listen at all.
@@ -164,37 +177,38 @@ class _Server:
         for bound in sockets:
             LOGGER.info('Listening on http://%s', gate.show(*bound.getsockname()[:2]))
         try:
-            started = await self._start(stop)
-        except Exception as error:
-            # What is wrong outside the program is said in a line; the rest may be a bug in it.
-            told = isinstance(error, errors.ConfigError | errors.EventError)
-            LOGGER.critical(
-                'The service did not start: %s', error, exc_info=None if told else error
-            )
+            if await self._start(stop):
+                entrance.admit(cast(web.Server, self._runner.server))
+                LOGGER.info('Started in %.0f ms', (time.monotonic() - begun) * 1000)
+                await stop.wait()
+                self._lifecycle.begin_stop()
+                await asyncio.sleep(cast(float, self._config['pre_stop_s']))
+        except asyncio.CancelledError:
+            # Whoever runs us in a loop of their own may end us like any other task.
+            await self._stop(entrance)
+            raise
+        except Exception as error:  # noqa: BLE001  # logged there, with its traceback
+            _tell(error)
             await self._stop(entrance)
             return 1
-        if started:
-            entrance.admit(cast(web.Server, self._runner.server))
-            LOGGER.info('Started in %.0f ms', (time.monotonic() - begun) * 1000)
-            await stop.wait()
-            self._lifecycle.begin_stop()
-            await asyncio.sleep(cast(float, self._config['pre_stop_s']))
         return await self._stop(entrance)
 
     async def _start(self, stop: StopRequest) -> bool:
         """Start the application; False when it was told to stop before that was done."""
         starting = asyncio.ensure_future(self._runner.setup())
         stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not starting.done():
-            self._watchdog.start(self._timeout_s + _GRACE_S)
-            starting.cancel()
-            await asyncio.wait({starting}, timeout=self._timeout_s)
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
             if not starting.done():
-                raise TimeoutError(f'starting did not end within {self._timeout_s:.1f} s')
-            if starting.cancelled():
-                return False
+                self._watchdog.start(self._timeout_s + _GRACE_S)
+                starting.cancel()
+                await asyncio.wait({starting}, timeout=self._timeout_s)
+        if not starting.done():
+            raise TimeoutError(f'starting did not end within {self._timeout_s:.1f} s')
+        if starting.cancelled():
+            return False
         starting.result()
         return True
 
@@ -211,6 +225,9 @@ class _Server:
 
     async def _clean_up(self) -> bool:
         """Close the port, let requests finish, run aiohttp's own hooks; False if that failed."""
+        if self._runner.server is None:
+            # Nothing was served; of a failed start aiohttp cleans up `cleanup_ctx` alone.
+            await self._lifecycle.shutdown()
         try:
             # Hooks of features have limits of their own; this one is for those of the user.
             async with asyncio.timeout(self._lifecycle.remaining_s + _GRACE_S / 2):
@@ -219,6 +236,16 @@ class _Server:
             LOGGER.exception('Stopping failed')
             return False
         return True
+
+
+def _tell(error: Exception) -> None:
+    """Log, once, why the service did not start."""
+    # What is wrong outside the program is said in a line; the rest may be a bug in it.
+    told = isinstance(error, errors.ConfigError | errors.EventError)
+    where = ''.join(f' ({note})' for note in getattr(error, '__notes__', ()))
+    LOGGER.critical(
+        'The service did not start: %s%s', error, where, exc_info=None if told else error
+    )
 
 
 class _Runner(web.AppRunner):

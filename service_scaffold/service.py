@@ -137,7 +137,7 @@ def run(app: web.Application, listen_http: bool = True) -> None:
     try:
         status = asyncio.run(server.serve(app, listen_http=listen_http, watchdog=watchdog))
     finally:
-        watchdog.cancel()
+        watchdog.release()
     if status:
         sys.exit(status)
 

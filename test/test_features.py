@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import warnings
+from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
@@ -254,20 +255,37 @@ async def test_handlers_appended_later_find_the_features_started(
         assert calls == ['startup a', 'handler']
 
 
+async def test_what_cleanup_ctx_opens_is_open_from_first_to_last(
+    app: web.Application, calls: list[str]
+) -> None:
+    async def pool(app: web.Application) -> AsyncIterator[None]:
+        calls.append('pool opened')
+        yield
+        calls.append('pool closed')
+
+    app.cleanup_ctx.append(pool)
+    Recorder(app, calls, 'a')
+
+    async with TestServer(app):
+        pass
+
+    assert (calls[0], calls[-1]) == ('pool opened', 'pool closed')
+
+
 async def test_a_failed_start_stops_those_already_started_and_not_itself(
-    app: web.Application, calls: list[str], caplog: pytest.LogCaptureFixture
+    app: web.Application, calls: list[str]
 ) -> None:
     for name in ('a', 'b'):
         Recorder(app, calls, name)
     Broken(app, calls, 'c')
     Recorder(app, calls, 'd')
 
-    with pytest.raises(ConnectionError, match='no device'):
+    with pytest.raises(ConnectionError, match='no device') as failed:
         await TestServer(app).start_server()
 
     assert calls == ['startup a', 'startup b', 'startup c', *STOP_OF_A_AND_B]
     assert features.get_lifecycle(app).state == 'stopped'
-    assert 'Broken did not start: no device' in caplog.text
+    assert failed.value.__notes__ == ['while starting Broken']
 
 
 async def test_after_a_failing_handler_of_the_user_whoever_drives_can_stop_all_features(

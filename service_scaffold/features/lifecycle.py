@@ -96,7 +96,8 @@ class Lifecycle:
             return  # too late to manage anything; looking up and adding still works
         app.on_startup.append(self._on_startup)
         app.on_shutdown.append(self._on_shutdown)
-        app.on_cleanup.append(self._on_cleanup)
+        # Before the clean-up of `cleanup_ctx`, which aiohttp enters before any `on_startup`.
+        app.on_cleanup.insert(0, self._on_cleanup)
 
     @property
     def can_manage(self) -> bool:
@@ -161,7 +162,8 @@ class Lifecycle:
     async def start(self) -> None:
         """Start every feature in order.
 
-        When one fails, those already started are stopped in reverse and its error is raised.
+        When one fails, those already started are stopped in reverse and its error is raised, with
+        a note that names it.
         """
         if self.state not in ('created', 'stopped'):
             return
@@ -175,8 +177,8 @@ class Lifecycle:
             try:
                 await feature.startup(self._app)
             except BaseException as error:
-                if isinstance(error, Exception):
-                    LOGGER.error('%s did not start: %s', self._name(feature), error)
+                # Not logged here: whoever drives us does that with all it knows, and once.
+                error.add_note(f'while starting {self._name(feature)}')
                 await self.shutdown()
                 raise
             self._started.append(feature)
