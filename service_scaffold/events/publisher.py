@@ -56,7 +56,7 @@ class EventPublisher(features.ServiceFeature):
             self._spawn,
             self._clock,
         )
-        self._sender = Sender(self._settings.address, self._connection, self.stats)
+        self._sender = Sender(self._settings, self._connection, self.stats)
 
     def __repr__(self) -> str:
         return f'<EventPublisher {self._settings.address}>'
@@ -113,7 +113,8 @@ class EventPublisher(features.ServiceFeature):
             key: Ordering key; the default is the routing key.
             headers: Headers with string values.
             timeout_s: Seconds for connecting, sending and the confirm together; the default is
-                `--publish-timeout-s`.
+                `--publish-timeout-s`. A shorter one that runs out leaves the connection, and
+                what others have in flight on it.
 
         Raises:
             PublishError: (a ConnectionError) It is not confirmed; `phase` and `maybe_sent` tell

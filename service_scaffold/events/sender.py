@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 from service_scaffold import errors
 from service_scaffold.events.connection import Connection
 from service_scaffold.events.stats import PublishStats
 from service_scaffold.message import Message
-from service_scaffold.transports.address import Address
-from service_scaffold.transports.base import Progress, Transport
+from service_scaffold.transports.base import Progress, Settings, Transport
 
 
 class Sender:
     """Sends messages for a publisher, within a time limit.
 
     Args:
-        address: Where to, for error messages.
+        settings: Where to, and how long a silent connection is trusted.
         connection: Gives the transport.
         stats: Counts what was confirmed and what was not.
     """
 
-    def __init__(self, address: Address, connection: Connection, stats: PublishStats) -> None:
-        self._address = address
+    def __init__(self, settings: Settings, connection: Connection, stats: PublishStats) -> None:
+        self._address = settings.address
+        self._full_s = settings.publish_timeout_s
         self._connection = connection
         self._stats = stats
+        self._silence = _Silence()
 
     async def send(self, message: Message, limit_s: float, *, mandatory: bool = False) -> None:
         """Send one message; raises PublishError, or NoResponder for a mandatory one."""
@@ -65,10 +67,12 @@ class Sender:
         progress = Progress()
         loop = asyncio.get_running_loop()
         transport: Transport | None = None
+        began = 0.0
         try:
             async with asyncio.timeout(limit_s) as limit:
 
                 def confirmed() -> None:
+                    self._silence.end()
                     if not limit.expired():  # a confirm may come in the moment of the end
                         limit.reschedule(loop.time() + limit_s)
 
@@ -76,6 +80,7 @@ class Sender:
                 for attempt in (1, 2):
                     transport = None
                     transport = await self._connection.obtain()
+                    began = time.monotonic()
                     try:
                         return await transport.publish(messages, progress, mandatory=mandatory)
                     except errors.ConnectionLost as error:
@@ -84,12 +89,15 @@ class Sender:
                             raise
         except TimeoutError as error:
             if transport is not None:
-                transport.lose(errors.ConnectionLost('the broker has stopped confirming'))
+                silent_s = self._silence.add(transport, began)
+                if max(limit_s, silent_s) >= self._full_s:
+                    transport.lose(errors.ConnectionLost('the broker has stopped confirming'))
             raise self.failure(messages, progress, f'no confirm within {limit_s:g} s') from error
         except (errors.TransportError, OSError) as error:
             raise self.failure(messages, progress, str(error)) from error
         finally:
-            progress.on_confirm = None
+            # The limit is over; a confirm that still comes tells that the connection is alive.
+            progress.on_confirm = self._silence.end
         raise AssertionError('unreachable')
 
     def failure(
@@ -116,3 +124,35 @@ class Sender:
         )
         refusal.__cause__ = error
         return refusal
+
+
+class _Silence:
+    """For how long callers have waited since the broker's last confirm, pauses left out.
+
+    A call that gives up before the full time says little about the connection, and others are in
+    flight on it; but where all calls give up early, a dead one must be noticed, too.
+    """
+
+    __slots__ = ('_counted_until', '_transport', '_waited_s')
+
+    def __init__(self) -> None:
+        self._transport: Transport | None = None
+        self._waited_s = 0.0
+        self._counted_until = 0.0
+
+    def add(self, transport: Transport, began: float) -> float:
+        """Count the wait of one call, begun at `began`, as far as no other call has.
+
+        Returns the seconds of silence on its connection, this wait included.
+        """
+        if transport is not self._transport:
+            self._transport, self._waited_s = transport, 0.0
+        now = time.monotonic()
+        self._waited_s += max(0.0, now - max(began, self._counted_until))
+        self._counted_until = now
+        return self._waited_s
+
+    def end(self) -> None:
+        """Begin anew: the broker has confirmed something."""
+        self._waited_s = 0.0
+        self._counted_until = time.monotonic()

@@ -80,6 +80,56 @@ async def test_half_open_it_is_bounded_and_may_have_been_sent(quick: web.Applica
         await plant.publisher.publish('plant', 'a', 3)
 
 
+async def test_a_short_limit_that_runs_out_leaves_the_connection_to_the_others(
+    app: web.Application,
+) -> None:
+    async with running(app) as plant:
+        await plant.publisher.publish('plant', 'a', 1)
+        plant.bus.slow(0.2)
+        patient = asyncio.ensure_future(plant.publisher.publish('plant', 'a', 2))
+        with pytest.raises(events.PublishError, match='no confirm within') as raised:
+            await plant.publisher.publish('plant', 'a', 3, timeout_s=0.05)
+        assert (raised.value.phase, raised.value.maybe_sent) == ('confirm', True)
+        await patient
+        assert plant.publisher.connected
+        assert plant.publisher.reconnects == 0
+        assert [message.body for message in plant.bus.published()] == [b'1', b'2']
+
+
+async def test_short_limits_in_a_row_notice_a_dead_connection_as_a_full_one_does(
+    quick: web.Application,
+) -> None:
+    async with running(quick) as plant:
+        await plant.publisher.publish('plant', 'a', 1)
+        plant.bus.half_open()
+        phases: list[str] = []
+        while 'connect' not in phases:
+            with pytest.raises(events.PublishError) as raised:
+                await plant.publisher.publish('plant', 'a', 2, timeout_s=LIMIT_S / 4)
+            phases.append(raised.value.phase)
+            assert len(phases) < 10
+        assert phases.count('confirm') in (3, 4)
+        plant.bus.up()
+        await plant.publisher.publish('plant', 'a', 3)
+
+
+async def test_short_limits_with_confirms_in_between_are_no_outage(quick: web.Application) -> None:
+    """Nor are those of an earlier connection."""
+    async with running(quick) as plant:
+        for _ in range(3):
+            for number in range(3):
+                plant.bus.slow(0)
+                if number:
+                    await plant.publisher.publish('plant', 'a', 1)
+                plant.bus.slow(60)
+                with pytest.raises(events.PublishError) as raised:
+                    await plant.publisher.publish('plant', 'a', 2, timeout_s=0.6 * LIMIT_S)
+                assert raised.value.phase == 'confirm'
+            assert plant.publisher.connected
+            plant.bus.drop_connections()
+        assert plant.publisher.reconnects == 2
+
+
 @pytest.mark.parametrize('fault', ['down', 'half_open'])
 async def test_a_hundred_at_once_fail_within_the_same_bound(
     quick: web.Application, fault: str

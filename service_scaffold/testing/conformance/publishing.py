@@ -189,3 +189,25 @@ class Publishing(Case):
         await instance.publisher.publish_many(exchange, [])
 
         await inbox.all_of([1, 2])
+
+    async def test_a_limit_that_is_too_short_harms_nobody_else(
+        self, instances: Instances, exchange: str
+    ) -> None:
+        """The others in flight on the connection are confirmed, and the connection stays."""
+        instance = await instances.start()
+        inbox = Inbox()
+        await instance.subscribe(exchange, 'tank.#', inbox)
+        publisher = instance.publisher
+        await publisher.publish(exchange, 'tank', 'first')
+
+        patient = [publisher.publish(exchange, f'tank.{n}', n) for n in range(100)]
+        hasty = [publisher.publish(exchange, 'hasty', n, timeout_s=n / 1000) for n in range(20)]
+        hasty += [publisher.publish(f'{exchange}.{n}', 'a', n, timeout_s=0.0) for n in range(10)]
+        failing = asyncio.gather(*hasty, return_exceptions=True)
+        await asyncio.gather(*patient)
+
+        failures = [error for error in await failing if error is not None]
+        assert {type(error) for error in failures} == {events.PublishError}
+        await inbox.all_of(['first', *range(100)])
+        await publisher.publish(exchange, 'tank', 'last')
+        assert publisher.reconnects == 0
