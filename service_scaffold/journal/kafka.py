@@ -204,6 +204,9 @@ class KafkaJournal(base.Journal):
             if self._asker is None:
                 consumer = make_consumer(self._access)
                 await start_consumer(consumer, 'connecting', self._access.timeout_s)
+                if self._client is None:
+                    await discard_consumer(consumer)
+                    self._connected()
                 self._asker = consumer
         return self._asker
 
@@ -212,7 +215,9 @@ class KafkaJournal(base.Journal):
     async def reader(self, *, isolation: base.Isolation = 'read_committed') -> KafkaReader:
         consumer = make_consumer(self._access, isolation=isolation)
         await start_consumer(consumer, 'starting a reader', self._access.timeout_s)
-        return self._kept(KafkaReader(consumer, self.lost, self.offsets, self._access.timeout_s))
+        return await self._kept(
+            KafkaReader(consumer, self.lost, self.offsets, self._access.timeout_s)
+        )
 
     async def member(
         self,
@@ -227,7 +232,7 @@ class KafkaJournal(base.Journal):
         )
         await start_consumer(consumer, f'joining group {group}', self._access.timeout_s)
         timeout_s = self._access.timeout_s
-        return self._kept(
+        return await self._kept(
             KafkaMember(consumer, group, listener, self.lost, self.offsets, timeout_s)
         )
 
@@ -242,8 +247,11 @@ class KafkaJournal(base.Journal):
         except BaseException:
             await discard_producer(producer)
             raise
-        return self._kept(KafkaProducer(producer, sender, timeout_s))
+        return await self._kept(KafkaProducer(producer, sender, timeout_s))
 
-    def _kept(self, part: Part) -> Part:
+    async def _kept(self, part: Part) -> Part:
+        if self._client is None:  # closed while the part was starting: nobody else would close it
+            await part.close()
+            self._connected()
         self._parts = {other for other in self._parts if not other.closed} | {part}
         return part

@@ -549,6 +549,23 @@ async def test_a_short_interruption_is_no_loss(open_journal, kafka, topic):
     assert not journal.lost.done()
 
 
+@pytest.mark.parametrize('kind', ['producer', 'reader', 'member'])
+async def test_what_starts_while_the_journal_closes_is_closed(journal, unique, kind):
+    """Nobody else would: the journal does not know it yet."""
+    starts = {
+        'producer': journal.producer,
+        'reader': journal.reader,
+        'member': lambda: journal.member(unique, Listener()),
+    }
+    starting = asyncio.create_task(starts[kind]())
+    await asyncio.sleep(0)
+
+    await journal.close()
+
+    with pytest.raises(errors.ConnectionLost):
+        await starting
+
+
 async def test_closing_twice_and_without_connecting(kafka, topic):
     """Is fine."""
     journal = KafkaJournal(Access([(kafka.host, kafka.port)]))
