@@ -11,13 +11,14 @@ import importlib
 import json
 import string
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from service_scaffold.http import forwarded
+from service_scaffold.http import forwarded, problems
 
 if TYPE_CHECKING:
     from aiohttp_apispec import (
@@ -121,7 +122,8 @@ def setup(app: web.Application, *, prefix: str, title: str, version: str) -> Non
         if not document:  # on demand: building it takes longer than the rest of the start
             document.update(describe(app, prefix=prefix, title=title, version=version))
         root = forwarded.root_path(request)
-        return web.json_response({**document, 'basePath': root} if root else document)
+        shown = {**document, 'basePath': root} if root else document
+        return web.json_response(shown, dumps=_dump)
 
     app.router.add_get(f'{page}/swagger.json', show_document)
     app.router.add_static(f'{page}/static', _static_files())
@@ -141,7 +143,10 @@ def describe(app: web.Application, *, prefix: str, title: str, version: str) -> 
 
     spec = AiohttpApiSpec(url=None, title=title, version=version)
     spec.register(_Catalogue(app, prefix), in_place=True)
-    found: dict[str, object] = spec.swagger_dict()
+    found: dict[str, Any] = spec.swagger_dict()
+    for path in found['paths'].values():
+        for operation in path.values():
+            _complete(operation)
     return found
 
 
@@ -193,11 +198,30 @@ class _Catalogue(dict[str, object]):
 
 
 def _operations(route: web.AbstractRoute) -> Iterator[tuple[str, object]]:
-    if isinstance(route.handler, type) and route.method == hdrs.METH_ANY:
-        for method in sorted(hdrs.METH_ALL):
-            yield method, getattr(route.handler, method.lower(), None)
-    else:
-        yield route.method, route.handler
+    handler: object = route.handler
+    for method in sorted(hdrs.METH_ALL) if route.method == hdrs.METH_ANY else [route.method]:
+        is_view = isinstance(handler, type)
+        yield method, getattr(handler, method.lower(), None) if is_view else handler
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    """Add what Swagger demands of an operation: a response, and what each of them means."""
+    responses = operation.setdefault('responses', {})
+    if not responses:
+        responses['default'] = {'description': 'Any response'}
+    for status, response in responses.items():
+        if not response.get('description'):
+            known = str(status).isdigit()
+            response['description'] = problems.title(int(status)) if known else 'Any other response'
+
+
+def _dump(document: object) -> str:
+    return json.dumps(document, default=_plain)
+
+
+def _plain(value: object) -> object:
+    """Return the JSON form of what a schema may hold as a default or a limit."""
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _static_files() -> Path:

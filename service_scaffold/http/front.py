@@ -35,10 +35,16 @@ def setup(
         forwarded.prepare(request, response)
         cors.prepare(request, response)
 
-    app.on_response_prepare.append(
-        prepare
-    )  # not in the middleware: streams are sent before it ends
+    # Not in the middleware: streams are sent before it ends.
+    app.on_response_prepare.append(prepare)
     app.middlewares.insert(0, _middleware(cors, forwarded, observe, debug))
+
+
+def _check(answer: object) -> None:
+    if isinstance(answer, web.HTTPException):
+        raise answer  # returned or raised, an error becomes a problem
+    if not isinstance(answer, web.StreamResponse):
+        raise TypeError(f'the handler returned {answer!r}, which is no response')
 
 
 def _middleware(cors: Cors, forwarded: Forwarded, observe: Observe, debug: bool) -> Middleware:
@@ -51,9 +57,8 @@ def _middleware(cors: Cors, forwarded: Forwarded, observe: Observe, debug: bool)
         if answer is None:
             try:
                 answer = await handler(forwarded.apply(request))
-                # Most answers are just of the first class, which is the quickest to tell.
-                if not isinstance(answer, (web.Response, web.StreamResponse)):
-                    raise TypeError(f'the handler returned {answer!r}, which is no response')
+                if type(answer) is not web.Response:  # which most are
+                    _check(answer)
             except web.HTTPException as error:
                 answer = problems.from_http_exception(error)
             except Exception as error:  # noqa: BLE001  # logged there, with its traceback

@@ -6,10 +6,13 @@ the lifecycle, so that the gate can give them, too, while the service starts.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service_scaffold import features
+from service_scaffold import features, options
 from service_scaffold.http import apidoc, problems
 
 PATH = '/_service'
@@ -26,9 +29,7 @@ def ready(lifecycle: features.Lifecycle) -> web.Response:
     """Answer 200 when work may be sent here, else 503 with what it waits for."""
     if lifecycle.state != 'running':
         return problems.response(503, f'The service is not running: {lifecycle.state}.')
-    waiting: dict[str, object] = {
-        name: dict(health.detail) for name, health in lifecycle.health().items() if not health.ready
-    }
+    waiting = _details(lifecycle, lambda health: not health.ready)
     if waiting:
         return problems.response(503, f'Not ready: {", ".join(waiting)}.', features=waiting)
     return web.json_response({'ready': True})
@@ -39,12 +40,20 @@ def status(lifecycle: features.Lifecycle) -> web.Response:
     # Probes ask all the time, and nearly always this is the answer.
     if lifecycle.well:
         return web.Response(body=_OK, content_type='application/json')
-    troubled: dict[str, object] = {
-        name: dict(health.detail) for name, health in lifecycle.health().items() if not health.ok
-    }
+    troubled = _details(lifecycle, lambda health: not health.ok)
     if lifecycle.state != 'running':
         troubled['service'] = {'state': lifecycle.state}
     return web.json_response({'status': 'degraded', 'features': troubled})
+
+
+def _details(
+    lifecycle: features.Lifecycle, wanted: Callable[[features.Health], bool]
+) -> dict[str, object]:
+    """Return what those features say: any values as JSON, and none with credentials in it."""
+    found = {name: dict(h.detail) for name, h in lifecycle.health().items() if wanted(h)}
+    text = json.dumps(found, default=str, skipkeys=True)
+    shown: dict[str, object] = json.loads(options.mask_text(text), parse_constant=str)
+    return shown
 
 
 def setup(app: web.Application, prefix: str) -> None:

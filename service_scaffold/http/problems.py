@@ -10,13 +10,17 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from service_scaffold import errors
+from service_scaffold import errors, options
 
 LOGGER = logging.getLogger(__name__)
 
 CONTENT_TYPE = 'application/problem+json'
 
+CLIENT_GONE = 499
+"""What a request counts as whose client has not waited for the answer; nobody is sent it."""
+
 _STATUS_BY_ERROR: tuple[tuple[type[BaseException], int], ...] = (
+    (web.RequestPayloadError, 400),
     (errors.TransportError, 503),
     (TimeoutError, 504),
 )
@@ -100,14 +104,20 @@ def from_http_exception(error: web.HTTPException) -> web.Response:
 def from_error(request: web.BaseRequest, error: Exception, *, debug: bool) -> web.Response:
     """Log an exception that a handler let through, once, and return the response for it.
 
-    A broker that is away is a 503, a limit that ran out a 504, anything else a 500 (logged with its
-    traceback). With `debug` the problem holds type, text and traceback of the exception.
+    A body that cannot be received is a 400, a broker that is away a 503, a limit that ran out a
+    504, anything else a 500 (logged with its traceback). A client that leaves in the middle of a
+    stream is no failure of ours. With `debug` the problem holds type, text and traceback of the
+    exception, without the credentials of URLs.
     """
     status = next((code for kind, code in _STATUS_BY_ERROR if isinstance(error, kind)), 500)
+    path = request.rel_url.raw_path  # as it was sent: decoded, it may hold line breaks
+    if _has_gone(request) and isinstance(error, ConnectionResetError):
+        LOGGER.debug('%s %s: the client has gone', request.method, path)
+        return web.Response(status=CLIENT_GONE)
     if status == 500:
-        LOGGER.error('%s %s failed', request.method, request.path, exc_info=error)
+        LOGGER.error('%s %s failed', request.method, path, exc_info=error)
     else:
-        LOGGER.warning('%s %s failed: %r', request.method, request.path, error)
+        LOGGER.warning('%s %s failed: %r', request.method, path, error)
     if request.writer.output_size:
         # A stream that has begun cannot become a problem. Closing it unfinished is the only way
         # left to tell the client; what is returned here is never sent.
@@ -118,10 +128,14 @@ def from_error(request: web.BaseRequest, error: Exception, *, debug: bool) -> we
         return response(status)
     return response(
         status,
-        str(error),
+        options.mask_text(str(error)),
         exception=type(error).__name__,
-        traceback=traceback.format_exception(error),
+        traceback=[options.mask_text(line) for line in traceback.format_exception(error)],
     )
+
+
+def _has_gone(request: web.BaseRequest) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def title(status: int) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from aiohttp import web
 from aiohttp.hdrs import METH_ALL
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.typedefs import Handler, Middleware
 
 from service_scaffold.http import problems
@@ -21,6 +23,8 @@ DATA = 'data'
 
 _OPEN_LOCATIONS = frozenset({'headers', 'cookies', 'match_info', 'path'})
 """Locations with fields that are not the caller's choice: unknown ones are no mistake there."""
+
+_UNREADABLE = (web.HTTPBadRequest, BadHttpMessage, LookupError, RecursionError, ValueError)
 
 _seen_keys: set[str] = set()
 
@@ -37,7 +41,7 @@ def setup(app: web.Application) -> None:
     """Validate the requests of `app`, as its innermost middleware, if any handler has a schema.
 
     What does not fit is answered with 422 and a problem whose `errors` name location and field:
-    `{"json": {"litres": ["Not a valid number."]}}`; a body that is no JSON with 400.
+    `{"json": {"litres": ["Not a valid number."]}}`; a body that cannot be read with 400.
     """
 
     async def add_middleware(app: web.Application) -> None:
@@ -49,21 +53,16 @@ def setup(app: web.Application) -> None:
 
 
 def _middleware() -> Middleware:
-    # These two load slowly.
-    from marshmallow import EXCLUDE, RAISE
-    from webargs.aiohttpparser import AIOHTTPParser
+    from marshmallow import EXCLUDE, RAISE  # on use, as it loads slowly
 
-    parser = AIOHTTPParser(error_handler=_refuse)
+    parser = _parser()
 
     async def parse(request: web.Request, entry: Mapping[str, Any]) -> Any:
         location, schema = entry['location'], entry['schema']
         unknown = None  # None is what the schema itself says: by default, unknown is refused
         if location in _OPEN_LOCATIONS and getattr(schema, 'unknown', RAISE) == RAISE:
             unknown = EXCLUDE
-        try:
-            return await parser.parse(schema, request, location=location, unknown=unknown)
-        except web.HTTPBadRequest as error:
-            raise problems.ProblemError(400, 'The body is not valid JSON.') from error
+        return await parser.parse(schema, request, location=location, unknown=unknown)
 
     async def validate_all(request: web.Request, schemas: list[Mapping[str, Any]]) -> None:
         merged: Any = {}
@@ -93,6 +92,33 @@ def _middleware() -> Middleware:
         return await handler(request)
 
     return validate
+
+
+def _parser() -> Any:
+    from webargs.aiohttpparser import AIOHTTPParser  # on use, as it loads slowly
+
+    class Parser(AIOHTTPParser):
+        async def load_json(self, req: web.Request, schema: Any) -> Any:
+            with _readable('JSON'):
+                return await super().load_json(req, schema)
+
+        async def load_form(self, req: web.Request, schema: Any) -> Any:
+            with _readable('form data'):
+                return await super().load_form(req, schema)
+
+    return Parser(error_handler=_refuse)
+
+
+@contextmanager
+def _readable(kind: str) -> Iterator[None]:
+    """Answer 400 when a body cannot be read: wrong syntax or encoding, too deep, too long a number.
+
+    That is the client's mistake, whatever a decoder calls it; what a schema raises is our own.
+    """
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise problems.ProblemError(400, f'The body is not valid {kind}.') from error
 
 
 def _has_schemas(handler: object) -> bool:

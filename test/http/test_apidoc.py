@@ -1,5 +1,8 @@
 """The API page and its document."""
 
+from datetime import date
+from decimal import Decimal
+
 import pytest
 from aiohttp import web
 from marshmallow import Schema, fields
@@ -19,6 +22,17 @@ async def set_level(request):
     return web.json_response(request['json'])
 
 
+class Limits(Schema):
+    least = fields.Decimal(load_default=Decimal('1.5'))
+    since = fields.Date(load_default=date(2026, 1, 2))
+
+
+@apidoc.docs(summary='Anything')
+@apidoc.json_schema(Limits)
+async def anything(request):
+    return web.Response()
+
+
 class Tank(web.View):
     @apidoc.docs(summary='Empty a tank')
     async def delete(self):
@@ -28,6 +42,7 @@ class Tank(web.View):
 def add_routes(app):
     app.router.add_post('/tanks/{tank}', set_level)
     app.router.add_view('/view', Tank)
+    app.router.add_route('*', '/any', anything)
     sub = web.Application()
     sub.router.add_post('/set', set_level)
     app.add_subapp('/sub', sub)
@@ -48,6 +63,27 @@ async def test_the_document_describes_every_decorated_route():
     assert {p['in'] for p in operation['parameters']} == {'body', 'path'}
     assert found['paths']['/plant/view']['delete']['summary'] == 'Empty a tank'
     assert '/plant/sub/set' in found['paths']
+
+
+async def test_a_route_of_every_method_is_described_for_each():
+    found = (await document())['paths']['/plant/any']
+
+    assert found.keys() >= {'get', 'post', 'put', 'patch', 'delete'}
+    assert {operation['summary'] for operation in found.values()} == {'Anything'}
+
+
+async def test_defaults_of_any_type_are_json():
+    found = (await document())['definitions']['Limits']['properties']
+
+    assert (found['least']['default'], found['since']['default']) == (1.5, '2026-01-02')
+
+
+async def test_every_operation_has_responses_and_each_a_description():
+    """Swagger demands both, and clients generated from the document fail without."""
+    for path in (await document())['paths'].values():
+        for operation in path.values():
+            assert operation['responses']
+            assert all(response['description'] for response in operation['responses'].values())
 
 
 async def test_a_second_application_describes_the_same_handlers():

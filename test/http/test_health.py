@@ -1,5 +1,8 @@
 """What probes see."""
 
+import math
+from datetime import date
+
 import pytest
 
 from service_scaffold import features
@@ -51,6 +54,27 @@ async def test_a_feature_in_trouble_degrades_the_status():
             {'status': 'degraded', 'features': {'Pump': {'rpm': 0}}},
         )
         assert (await get(client, '/_service/ready'))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ('said', 'shown'),
+    [
+        (date(2026, 1, 2), '2026-01-02'),
+        (math.inf, 'Infinity'),
+        ('amqp://joe:hunter2@rabbit', 'amqp://***@rabbit'),
+    ],
+)
+async def test_whatever_a_feature_says_is_shown_as_json_without_credentials(said, shown):
+    async with serving(routes=with_pump) as client:
+        pump = features.get(client.app, Pump)
+        pump.said = features.Health(ok=False, ready=False, detail={'since': said})
+
+        assert await get(client, '/_service/status') == (
+            200,
+            {'status': 'degraded', 'features': {'Pump': {'since': shown}}},
+        )
+        status, problem = await get(client, '/_service/ready')
+        assert (status, problem['features']) == (503, {'Pump': {'since': shown}})
 
 
 async def test_a_feature_can_hold_readiness():

@@ -11,6 +11,7 @@ from aiohttp import web
 from service_scaffold import errors
 from service_scaffold.http import problems
 from test.http.serving import serving
+from test.running import get, running
 
 
 def raises(error):
@@ -30,12 +31,19 @@ def add_routes(app):
     app.router.add_get('/own', raises(own))
     app.router.add_get('/more', raises(problems.ProblemError(418, 'tea', pot=3)))
     app.router.add_get('/none', nothing)
+    app.router.add_get('/returned', returned)
+    app.router.add_get('/leak', raises(RuntimeError('amqp://joe:hunter2@rabbit is odd')))
+    app.router.add_get('/crash/{what}', raises(RuntimeError('again')))
     app.router.add_get('/cut', cut)
     app.router.add_post('/body', body)
 
 
 async def nothing(request):
     return None
+
+
+async def returned(request):
+    return web.HTTPConflict(text='taken', headers={'X-By': 'me'})
 
 
 async def cut(request):
@@ -91,6 +99,59 @@ async def test_debug_shows_internals():
     assert any('problems' in line for line in found['traceback'])
 
 
+async def test_debug_shows_no_credentials():
+    found, _ = await problem('/plant/leak', '--debug')
+
+    assert 'amqp://***@rabbit is odd' in found['detail']
+    assert 'hunter2' not in json.dumps(found)
+
+
+async def test_what_is_asked_for_cannot_forge_a_line_of_the_log(caplog):
+    await problem('/plant/crash/x%0a2026%20CRITICAL%20forged')
+
+    assert 'GET /plant/crash/x%0A2026' in caplog.text
+    assert not [record for record in caplog.records if '\n' in record.getMessage()]
+
+
+async def test_a_body_that_cannot_be_received_is_a_400(caplog):
+    """A handler that reads it cannot know; the client has sent it so."""
+    async with serving(routes=add_routes) as client:
+        headers = {'Content-Encoding': 'gzip'}
+        answer = await client.post('/plant/body', data=b'not gzip', headers=headers)
+
+        assert answer.status == 400
+        assert answer.content_type == 'application/problem+json'
+    assert 'service_scaffold.http.problems' not in {
+        record.name for record in caplog.records if record.levelno >= logging.ERROR
+    }
+
+
+async def test_a_client_that_goes_away_is_no_failure_of_ours():
+    source = """
+        async def events(request):
+            response = web.StreamResponse()
+            await response.prepare(request)
+            try:
+                while True:
+                    await response.write(b'data: 1')
+                    await asyncio.sleep(0.01)
+            finally:
+                print('gone', flush=True)
+        app.router.add_get('/events', events)
+    """
+    async with running(source, '--host', '127.0.0.1', '--port', '0') as process:
+        url = await process.url()
+        await process.logged('Started in')
+        async with aiohttp.ClientSession() as client:
+            answer = await client.get(f'{url}/plant/events')
+            await answer.content.readexactly(7)
+            answer.close()
+        await process.printed('gone')
+
+        assert 'route="/plant/events",status="499"' in (await get(f'{url}/_service/metrics'))[1]
+        assert 'Traceback' not in process.log
+
+
 async def test_a_broker_that_is_away_is_a_503():
     found, _ = await problem('/plant/bus')
 
@@ -109,6 +170,12 @@ async def test_http_errors_keep_text_and_headers():
 
     assert (found['status'], found['detail']) == (409, 'taken')
     assert answer.headers['X-By'] == 'me'
+
+
+async def test_an_http_error_may_be_returned():
+    found, answer = await problem('/plant/returned')
+
+    assert (answer.status, found['detail'], answer.headers['X-By']) == (409, 'taken', 'me')
 
 
 async def test_a_body_of_its_own_stays():

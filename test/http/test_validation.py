@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 from aiohttp import web
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, pre_load
 
 from service_scaffold.http import apidoc
 from test.http.serving import serving
@@ -12,6 +12,12 @@ from test.http.serving import serving
 
 class Level(Schema):
     litres = fields.Float(required=True)
+
+
+class Broken(Schema):
+    @pre_load
+    def look(self, data, **_keywords):
+        raise ValueError('a bug')
 
 
 class Trace(Schema):
@@ -45,6 +51,7 @@ class View(web.View):
 def add_routes(app):
     add = app.router.add_post
     add('/json', apidoc.json_schema(Level)(answer('json', 'data')))
+    add('/broken', apidoc.json_schema(Broken)(answer('json')))
     add('/data', apidoc.request_schema(Level)(answer('data')))
     add('/list', apidoc.request_schema(Level(many=True))(answer('data')))
     add('/headers', apidoc.headers_schema(Trace)(answer('headers')))
@@ -105,10 +112,30 @@ async def test_errors_of_all_locations_are_told_together():
     assert problem['errors'].keys() == {'headers', 'json'}
 
 
-async def test_a_body_that_is_no_json_is_a_400():
-    headers = {'Content-Type': 'application/json'}
+@pytest.mark.parametrize(
+    ('path', 'content_type', 'body'),
+    [
+        ('/json', 'application/json', b'{'),
+        ('/json', 'application/json', b'\xff'),
+        ('/json', 'application/json; charset=none', b'{"litres": 3}'),
+        ('/json', 'application/json', b'[' * 100_000),
+        ('/json', 'application/json', b'{"litres": ' + b'9' * 5000 + b'}'),
+        ('/form', 'multipart/form-data', b'litres'),
+        ('/form', 'multipart/form-data; boundary=x', b'litres'),
+        ('/form', 'multipart/form-data; boundary=x', b'--x\r\nno header\r\n\r\n3\r\n--x--\r\n'),
+        ('/form', 'application/x-www-form-urlencoded; charset=none', b'litres=3'),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_a_400(path, content_type, body, caplog):
+    """And no failure of ours: nothing is logged."""
+    status, problem = await post(path, data=body, headers={'Content-Type': content_type})
 
-    assert (await post('/json', data='{', headers=headers))[0] == 400
+    assert (status, problem['status']) == (400, 400)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_schema_that_fails_is_our_failure():
+    assert (await post('/broken', json={'litres': 3}))[0] == 500
 
 
 async def test_keys_of_a_request_are_set_without_warnings():
