@@ -177,10 +177,10 @@ class EventListener(features.ServiceFeature):
             self._stopping = False
             self._connection = self._new_connection()
             self._consumers.renew(self._subscriptions)
-        self._running = True
         if self._required == 'start':
             await self._require_bus()
-        elif self._subscriptions:
+        self._running = True
+        if self._subscriptions:
             self._connection.demand()
 
     async def _require_bus(self) -> None:
@@ -197,6 +197,7 @@ class EventListener(features.ServiceFeature):
                         return
         except TimeoutError:
             await self._connection.stop()
+            self._connection = self._new_connection()
             raise errors.BrokerUnreachable(
                 f'--eventbus-required start: no event bus at {self._settings.address} within'
                 f' {self._settings.connect_timeout_s:g} s: {error or "no answer"}'

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
 from service_scaffold import errors, events, features, service
 from service_scaffold.clock import ManualClock
 from service_scaffold.testing import memory_bus, running
+from service_scaffold.transports import memory
 from test.events.conftest import MakeApp
 
 
@@ -80,6 +83,27 @@ async def test_required_at_the_start_a_missing_bus_ends_it(make_app: MakeApp) ->
     memory_bus(app).down()
     with pytest.raises(errors.BrokerUnreachable, match='--eventbus-required start'):
         await features.get_lifecycle(app).start()
+
+
+@pytest.mark.parametrize('fault', ['down', 'half_open'])
+async def test_a_start_that_a_missing_bus_has_ended_leaves_nothing_running(
+    make_app: MakeApp, unique: str, fault: str
+) -> None:
+    app = make_app('--eventbus-required=start', '--connect-timeout-s=0.1')
+    url = f'memory://{unique}'
+    getattr(memory.broker(url), fault)()
+    async with running(app):
+        listener = events.EventListener(app, url)
+        before = asyncio.all_tasks()
+        with pytest.raises(errors.BrokerUnreachable):
+            await listener.startup(app)
+        assert asyncio.all_tasks() == before
+        assert not listener.running
+
+        memory.broker(url).up()
+        await listener.startup(app)
+        assert listener.connected
+        await listener.shutdown(app)
 
 
 async def test_required_at_the_start_it_connects_before_anything_is_subscribed(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 from aiohttp import web
 
-from service_scaffold import events, features
+from service_scaffold import events, features, transports
 from service_scaffold.message import Handler, Message
 from service_scaffold.testing import running
+from service_scaffold.transports.base import Progress
+from service_scaffold.transports.memory import MemoryTransport
 from test.events.conftest import Inbox, MakeApp, until
 
 LIMIT_S = 0.1
@@ -94,6 +97,49 @@ async def test_a_short_limit_that_runs_out_leaves_the_connection_to_the_others(
         assert plant.publisher.connected
         assert plant.publisher.reconnects == 0
         assert [message.body for message in plant.bus.published()] == [b'1', b'2']
+
+
+class Unconfirming(MemoryTransport):
+    """Confirms its first message when nobody waits any more; the next ones at once."""
+
+    first: Progress | None = None
+    error: Exception | None = None
+
+    async def publish(
+        self, messages: Sequence[Message], progress: Progress, *, mandatory: bool = False
+    ) -> Mapping[int, Exception]:
+        if type(self).first is not None:
+            return await super().publish(messages, progress, mandatory=mandatory)
+        type(self).first = progress
+        progress.phase = 'confirm'
+        if self.error is not None:
+            raise self.error
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            progress.advance(1, (0,))  # in the very moment of the end
+
+
+@pytest.mark.parametrize('error', [None, events.PublishError('not well')])
+async def test_a_confirm_that_comes_too_late_disturbs_nobody(
+    quick: web.Application, unique: str, error: Exception | None
+) -> None:
+    """It comes in the client's own task, which must not meet an error of ours."""
+    transports.register('late', f'{__name__}:Unconfirming')
+    Unconfirming.first, Unconfirming.error = None, error
+    publisher = events.EventPublisher(quick, f'late://{unique}')
+    try:
+        async with running(quick):
+            with pytest.raises(events.PublishError) as raised:
+                await publisher.publish('plant', 'a', 1)
+            assert raised.value.maybe_sent
+            first: Progress | None = Unconfirming.first
+            assert first is not None
+            first.advance(1, (0,))
+            await publisher.publish('plant', 'a', 2)
+        assert publisher.stats.published == {'plant': 1}
+    finally:
+        del transports.SCHEMES['late']
 
 
 async def test_short_limits_in_a_row_notice_a_dead_connection_as_a_full_one_does(
