@@ -1,0 +1,1 @@
+"""Streams: agents, topics and tables over the journal."""
