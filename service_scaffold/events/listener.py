@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
-from service_scaffold import errors, features, options, scheduler, transports
+from service_scaffold import errors, features, transports
 from service_scaffold.events import middlewares
-from service_scaffold.events.connection import Connection
+from service_scaffold.events.bus import BusFeature
 from service_scaffold.events.consumer import Consumer, Surroundings
 from service_scaffold.events.consumers import Consumers
 from service_scaffold.events.policies import Policy
-from service_scaffold.events.settings import transport_settings
 from service_scaffold.events.subscription import EventSubscription, OnMessage
 
 
-class EventListener(features.ServiceFeature):
+class EventListener(BusFeature):
     """Subscribes to exchanges, and restores its subscriptions whenever the broker comes back.
 
     It never raises for the broker's sake: without one it keeps trying, says so once in the log,
@@ -31,12 +29,8 @@ class EventListener(features.ServiceFeature):
     """
 
     def __init__(self, app: web.Application, url: str | None = None) -> None:
-        super().__init__(app)
-        self._settings = transport_settings(app, 'listener', url)
-        self._required: str = options.get_config(app)['eventbus_required']
-        self._clock = features.get_clock(app)
+        super().__init__(app, 'listener', url)
         self._subscriptions: dict[EventSubscription, None] = {}  # in order
-        self._running = False
         self._stopping = False
         self._consumers = Consumers(
             Surroundings(
@@ -45,18 +39,8 @@ class EventListener(features.ServiceFeature):
                 middlewares=lambda: middlewares.of(app).consume,
             )
         )
-        self._connection = self._new_connection()
+        self._connect(self._consumers.serve, self._explain)
         middlewares.of(app).on_change.append(self._consumers.compile)
-
-    def _new_connection(self) -> Connection:
-        return Connection(
-            f'{self._settings.name} listener',
-            lambda: transports.open_transport(self._settings),
-            self._spawn,
-            self._clock,
-            self._consumers.serve,
-            self._explain,
-        )
 
     def _explain(self, error: Exception) -> None:
         """Let subscriptions that wait say what for."""
@@ -66,21 +50,6 @@ class EventListener(features.ServiceFeature):
 
     def __repr__(self) -> str:
         return f'<EventListener {self._settings.address} {len(self._subscriptions)} subscriptions>'
-
-    @property
-    def running(self) -> bool:
-        """Whether it has started and not stopped."""
-        return self._running
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection to the broker now."""
-        return self._connection.up
-
-    @property
-    def reconnects(self) -> int:
-        """How often a lost connection was restored."""
-        return self._connection.reconnects
 
     @property
     def subscriptions(self) -> tuple[EventSubscription, ...]:
@@ -175,7 +144,7 @@ class EventListener(features.ServiceFeature):
                 transports.open_transport(self._settings)
         if self._stopping:  # started again after a stop
             self._stopping = False
-            self._connection = self._new_connection()
+            self._connect(self._consumers.serve, self._explain)
             self._consumers.renew(self._subscriptions)
         if self._required == 'start':
             await self._require_bus()
@@ -197,7 +166,7 @@ class EventListener(features.ServiceFeature):
                         return
         except TimeoutError:
             await self._connection.stop()
-            self._connection = self._new_connection()
+            self._connect(self._consumers.serve, self._explain)
             raise errors.BrokerUnreachable(
                 f'--eventbus-required start: no event bus at {self._settings.address} within'
                 f' {self._settings.connect_timeout_s:g} s: {error or "no answer"}'
@@ -219,9 +188,6 @@ class EventListener(features.ServiceFeature):
         await self._connection.stop()
         self._running = False
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        return scheduler.get_scheduler(self.app).spawn(coroutine, name=name)
-
     # Health
 
     def health(self) -> features.Health:
@@ -238,14 +204,9 @@ class EventListener(features.ServiceFeature):
         return features.Health(ok=self.connected and not bad, ready=ready, detail=self._detail(bad))
 
     def _detail(self, bad: dict[str, str]) -> dict[str, object]:
-        detail: dict[str, object] = {
-            'eventbus': str(self._settings.address),
-            'connected': self.connected,
-            'subscriptions': len(self._subscriptions),
-            'active': sum(subscription.active for subscription in self._subscriptions),
-        }
+        detail = self._bus_detail()
+        detail['subscriptions'] = len(self._subscriptions)
+        detail['active'] = sum(subscription.active for subscription in self._subscriptions)
         if bad:
             detail['not_active'] = dict(list(bad.items())[:20])
-        if not self.connected and self._connection.error is not None:
-            detail['error'] = str(self._connection.error)
         return detail

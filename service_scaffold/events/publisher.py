@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from service_scaffold import codecs, errors, features, options, scheduler, transports
+from service_scaffold import codecs, errors, features
 from service_scaffold.events import middlewares
-from service_scaffold.events.connection import Connection
+from service_scaffold.events.bus import BusFeature
 from service_scaffold.events.requests import Requests, value_of
 from service_scaffold.events.sender import Sender
-from service_scaffold.events.settings import transport_settings
 from service_scaffold.events.stats import PublishStats
 from service_scaffold.message import Handler, Message
 from service_scaffold.transports import headers as names
@@ -23,7 +22,7 @@ from service_scaffold.transports.base import Progress, Transport
 _NO_DEFAULT: Any = object()
 
 
-class EventPublisher(features.ServiceFeature):
+class EventPublisher(BusFeature):
     """Publishes events over one connection, made at the first use.
 
     Nothing is queued: each call ends with the broker's confirm, or raises within its time limit.
@@ -38,47 +37,22 @@ class EventPublisher(features.ServiceFeature):
     """
 
     def __init__(self, app: web.Application, url: str | None = None) -> None:
-        super().__init__(app)
+        super().__init__(app, 'publisher', url)
         self.stats = PublishStats()
-        self._settings = transport_settings(app, 'publisher', url)
-        self._required: str = options.get_config(app)['eventbus_required']
-        self._clock = features.get_clock(app)
         self._requests = Requests(self.stats)
-        self._running = False
-        self._connect()
         self._chain = middlewares.PublishChain(middlewares.of(app), self._send)
+        self._begin()
 
-    def _connect(self) -> None:
-        """Make a connection that connects at its first use."""
-        self._connection = Connection(
-            f'{self._settings.name} publisher',
-            lambda: transports.open_transport(self._settings),
-            self._spawn,
-            self._clock,
-        )
+    def _begin(self) -> None:
+        self._connect()
         self._sender = Sender(self._settings, self._connection, self.stats)
 
     def __repr__(self) -> str:
         return f'<EventPublisher {self._settings.address}>'
 
-    @property
-    def running(self) -> bool:
-        """Whether it has started and not stopped."""
-        return self._running
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection to the broker now."""
-        return self._connection.up
-
-    @property
-    def reconnects(self) -> int:
-        """How often a lost connection was restored."""
-        return self._connection.reconnects
-
     async def startup(self, app: web.Application) -> None:
         """Be ready to publish; takes no socket."""
-        self._connect()
+        self._begin()
         self._chain.compile()
         self._running = True
 
@@ -298,16 +272,8 @@ class EventPublisher(features.ServiceFeature):
     def health(self) -> features.Health:
         """Report a connection that could not be made, or was lost."""
         ok = self.connected or self._connection.error is None
-        detail: dict[str, object] = {
-            'eventbus': str(self._settings.address),
-            'connected': self.connected,
-        }
-        if not ok and self._connection.error is not None:
-            detail['error'] = str(self._connection.error)
-        return features.Health(ok=ok, ready=ok or self._required == 'no', detail=detail)
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        return scheduler.get_scheduler(self.app).spawn(coroutine, name=name)
+        ready = ok or self._required == 'no'
+        return features.Health(ok=ok, ready=ready, detail=self._bus_detail())
 
 
 def _strings(headers: Mapping[str, str]) -> dict[str, str]:

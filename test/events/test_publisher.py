@@ -115,7 +115,7 @@ class Unconfirming(MemoryTransport):
         if self.error is not None:
             raise self.error
         try:
-            await asyncio.get_running_loop().create_future()
+            return await asyncio.Future()
         finally:
             progress.advance(1, (0,))  # in the very moment of the end
 
@@ -140,6 +140,40 @@ async def test_a_confirm_that_comes_too_late_disturbs_nobody(
         assert publisher.stats.published == {'plant': 1}
     finally:
         del transports.SCHEMES['late']
+
+
+async def test_who_has_waited_long_for_a_connection_leaves_it_to_the_others(
+    make_app: MakeApp,
+) -> None:
+    """The limit is over soon after the connection is there: that is not the connection's fault."""
+    async with running(make_app('--publish-timeout-s=0.5')) as plant:
+        plant.bus.half_open()
+        late = asyncio.ensure_future(plant.publisher.publish('plant', 'a', 1))
+        await asyncio.sleep(0.35)
+        plant.bus.slow(0.3)
+        plant.bus.up()
+        early = asyncio.ensure_future(plant.publisher.publish('plant', 'a', 2))
+        with pytest.raises(events.PublishError, match='no confirm within') as raised:
+            await late
+        assert raised.value.phase == 'confirm'
+        await early
+        assert plant.publisher.reconnects == 0
+
+
+async def test_a_full_limit_leaves_a_connection_on_which_others_are_confirmed(
+    quick: web.Application,
+) -> None:
+    async with running(quick) as plant:
+        await plant.publisher.publish('plant', 'a', 1)
+        plant.bus.slow(60)
+        stuck = asyncio.ensure_future(plant.publisher.publish('plant', 'a', 2))
+        await asyncio.sleep(LIMIT_S / 2)
+        plant.bus.slow(0)
+        await plant.publisher.publish('plant', 'a', 3)
+        with pytest.raises(events.PublishError, match='no confirm within'):
+            await stuck
+        assert plant.publisher.connected
+        assert plant.publisher.reconnects == 0
 
 
 async def test_short_limits_in_a_row_notice_a_dead_connection_as_a_full_one_does(
