@@ -58,12 +58,14 @@ class LiveConsumer(Consumer):
             self._dispatch(await self._fetch(session, FETCH), session)
 
     def _dispatch(self, deliveries: Sequence[Delivery], session: Session) -> None:
-        intake, transport = session.intake, session.transport
+        intake, transport, refused = session.intake, session.transport, session.refused
         for delivery in deliveries:
             matcher = self._matchers.get(delivery.exchange)
             views = matcher.match(delivery.routing) if matcher is not None else ()
             if delivery.binding is not None:  # sent again for one new binding: others had it
                 views = tuple(view for view in views if view.binding == delivery.binding)
+            if refused:  # a failed view gets nothing, though another one has it bound
+                views = tuple(view for view in views if view.binding not in refused)
             if not views:
                 self.unmatched += 1
                 intake.settle([delivery])

@@ -151,3 +151,19 @@ async def test_one_slow_view_does_not_hold_up_another_or_a_group(app: web.Applic
         assert len(slow.values) == 1
         slow.open.set()
         await until(lambda: len(slow.finished) == 50)
+
+
+async def test_a_failed_view_does_not_get_what_another_one_has_bound(
+    app: web.Application,
+) -> None:
+    listener = events.get_listener(app)
+    good, bad = Inbox(), Inbox()
+    listener.subscribe('plant', 'tank.*', on_message=good)
+    async with running(app) as plant:
+        failed = listener.subscribe('plant', '#', 'fanout', on_message=bad)
+        await until(lambda: failed.state == 'failed')
+        await plant.publisher.publish('plant', 'tank.level', 1)
+        await good.got(1)
+        await plant.bus.join()
+        assert bad.values == []
+        assert failed.stats.consumed == 0
