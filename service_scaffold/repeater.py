@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -77,7 +78,7 @@ class RepeaterFeature(features.ServiceFeature):
 
     async def _repeat(self) -> None:
         try:
-            await self.prepare()
+            await _call(self.prepare)
             await self._run_forever()
         except errors.RepeaterCancelled:
             LOGGER.info('%s has ended', self)
@@ -86,7 +87,7 @@ class RepeaterFeature(features.ServiceFeature):
         failures = 0
         while True:
             try:
-                await self.run()
+                await _call(self.run)
             except errors.RepeaterCancelled:
                 raise
             except Exception as error:  # whatever it is, it is tried again
@@ -101,3 +102,18 @@ class RepeaterFeature(features.ServiceFeature):
                     LOGGER.info('%s works again after %d failures', self, failures)
                 failures = 0
                 await asyncio.sleep(0)  # a run() that never waits must not stop everything else
+
+
+async def _call(method: Callable[[], Awaitable[None]]) -> None:
+    """Await one call; that something it awaits was cancelled is a failure of it, and not our end.
+
+    Raises:
+        RuntimeError: Instead of a CancelledError that nobody meant for this task.
+    """
+    try:
+        await method()
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError('what it awaited was cancelled') from error

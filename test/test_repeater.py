@@ -39,6 +39,11 @@ def fail() -> None:
     raise ValueError('no sensor')
 
 
+def find_cancelled() -> None:
+    """As awaiting something does that others have cancelled."""
+    raise asyncio.CancelledError
+
+
 def end() -> None:
     raise repeater.RepeaterCancelled
 
@@ -131,6 +136,24 @@ async def test_while_it_fails_it_is_tried_after_growing_pauses(
 
         assert ticker.active
     assert ticker.ticks == [0.0, 2.0, 6.0, 11.0, 16.0]
+
+
+@pytest.mark.parametrize('where', ['on_prepare', 'on_run'])
+async def test_what_is_cancelled_within_is_an_error_and_no_silent_end(
+    app: web.Application,
+    ticker: Ticker,
+    time: clock.ManualClock,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    setattr(ticker, where, find_cancelled)
+
+    async with TestServer(app):
+        await time.advance(3)
+
+        assert ticker.active == (where == 'on_run')
+    assert ticker.ticks == ([0.0, 2.0] if where == 'on_run' else [])
+    assert caplog.text.count('RuntimeError: what it awaited was cancelled') == 1
 
 
 async def test_the_first_error_of_a_series_is_logged_and_the_recovery(
