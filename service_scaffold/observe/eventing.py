@@ -72,57 +72,63 @@ def labels_of(subscription: events.EventSubscription) -> tuple[str, str, str]:
 def _of_subscriptions(listeners: Sequence[events.EventListener]) -> Iterable[Family]:
     mine = [subscription for listener in listeners for subscription in listener.subscriptions]
     for name, help in _COUNTERS:
-        numbers: dict[tuple[str, str, str], float] = {}
-        for subscription in mine:  # equal ones are one series
-            labels = labels_of(subscription)
-            numbers[labels] = numbers.get(labels, 0) + getattr(subscription.stats, name)
-        yield Family('counter', f'events_{name}', help, _SUBSCRIPTION, list(numbers.items()))
-    running: dict[tuple[str, str, str], float] = {}
-    for subscription in mine:
-        labels = labels_of(subscription)
-        running[labels] = running.get(labels, 0) + subscription.stats.in_flight
-    help = 'Handlers running now.'
-    yield Family('gauge', 'events_in_flight', help, _SUBSCRIPTION, list(running.items()))
+        numbers = ((labels_of(each), getattr(each.stats, name)) for each in mine)
+        yield Family('counter', f'events_{name}', help, _SUBSCRIPTION, _sum(numbers))
+    running = _sum((labels_of(each), each.stats.in_flight) for each in mine)
+    yield Family('gauge', 'events_in_flight', 'Handlers running now.', _SUBSCRIPTION, running)
 
 
 def _of_consumers(listeners: Sequence[events.EventListener]) -> Iterable[Family]:
-    unmatched = Family(
+    consumers = [found for listener in listeners for found in listener.consumers.items()]
+    labels = ('exchange', 'group')
+    yield Family(
         'counter',
         'events_unmatched',
         'Deliveries that matched no subscription.',
-        ('exchange', 'group'),
+        labels,
+        _sum((names, consumer.unmatched) for names, consumer in consumers),
     )
-    lag = Family(
+    lags = [(names, consumer.lag) for names, consumer in consumers]
+    yield Family(
         'gauge',
         'events_lag',
         'Messages that wait in the log for this instance; where the broker tells (Kafka, memory).',
-        ('exchange', 'group'),
+        labels,
+        _sum((names, lag) for names, lag in lags if lag is not None),
     )
-    for listener in listeners:
-        for labels, consumer in listener.consumers.items():
-            unmatched.samples.append((labels, consumer.unmatched))
-            if (waiting := consumer.lag) is not None:
-                lag.samples.append((labels, waiting))
-    yield unmatched
-    yield lag
 
 
 def _of_publishers(publishers: Sequence[events.EventPublisher]) -> Iterable[Family]:
-    published = Family(
-        'counter', 'events_published', 'Messages that the broker has confirmed.', ('exchange',)
+    stats = [publisher.stats for publisher in publishers]
+    yield Family(
+        'counter',
+        'events_published',
+        'Messages that the broker has confirmed.',
+        ('exchange',),
+        _sum(((name,), n) for each in stats for name, n in each.published.items()),
     )
-    failed = Family(
-        'counter', 'events_publish_failed', 'Messages without a confirm.', ('exchange',)
+    yield Family(
+        'counter',
+        'events_publish_failed',
+        'Messages without a confirm.',
+        ('exchange',),
+        _sum(((name,), n) for each in stats for name, n in each.failed.items()),
     )
-    late = Family(
-        'counter', 'events_late_replies', 'Answers that came after their request had ended.', ()
+    yield Family(
+        'counter',
+        'events_late_replies',
+        'Answers that came after their request had ended.',
+        (),
+        [((), sum(each.late_replies for each in stats))],
     )
-    for publisher in publishers:
-        stats = publisher.stats
-        published.samples.extend(((name,), n) for name, n in stats.published.items())
-        failed.samples.extend(((name,), n) for name, n in stats.failed.items())
-    late.samples.append(((), sum(publisher.stats.late_replies for publisher in publishers)))
-    yield from (published, failed, late)
+
+
+def _sum(numbers: Iterable[tuple[tuple[str, ...], float]]) -> list[tuple[Sequence[str], float]]:
+    """Return one sample for each set of labels: a scrape that has two is refused as a whole."""
+    total: dict[tuple[str, ...], float] = {}
+    for labels, number in numbers:
+        total[labels] = total.get(labels, 0) + number
+    return list(total.items())
 
 
 def _of_connections(

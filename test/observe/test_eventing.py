@@ -93,3 +93,19 @@ async def test_lag_is_what_waits_in_the_queue(app):
         await started.bus.join()
 
     assert found['events_lag{exchange="a",group="g"}'] == 4
+
+
+async def test_several_listeners_and_publishers_are_one_series(app):
+    """Prometheus refuses a scrape that has a series twice."""
+    second, more = events.EventPublisher(app), events.EventListener(app)
+    for listener in (events.get_listener(app), more):
+        listener.subscribe('a', '#', group='g')
+    service.furnish(app)
+    async with testing.running(app) as started:
+        await started.publisher.publish('a', 'b', 1)
+        await second.publish('a', 'b', 2)
+        text = await (await started.client.get('/_service/metrics')).text()
+
+    samples = [line.rpartition(' ')[0] for line in text.splitlines() if not line.startswith('#')]
+    assert len(samples) == len(set(samples))
+    assert 'events_published_total{exchange="a"} 2.0' in text
