@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
 from logging.handlers import TimedRotatingFileHandler
 from urllib.parse import unquote
@@ -38,10 +39,13 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(_short(name))
 
 
-def init_logging(config: Mapping[str, object]) -> None:
+def init_logging(config: Mapping[str, object], secret_keys: Container[str] = ()) -> None:
     """Log as the options `output`, `debug`, `log_level` and `log_format` say.
 
     Called again it replaces what it set before; handlers of others stay as they are.
+
+    Args:
+        secret_keys: Keys of options that are never logged, besides those named like a secret.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -51,7 +55,7 @@ def init_logging(config: Mapping[str, object]) -> None:
     handlers: list[logging.Handler] = [_ConsoleHandler()]
     if output := config.get('output'):
         handlers.append(_open_file(str(output)))
-    hidden = tuple(_secrets(config))
+    hidden = tuple(_secrets(config, secret_keys))
     formatter = _JsonFormatter if config.get('log_format') == 'json' else _TextFormatter
     root = logging.getLogger()
     for handler in root.handlers[:]:
@@ -76,7 +80,13 @@ class _FileHandler(TimedRotatingFileHandler):
 
 def _open_file(path: str) -> logging.Handler:
     try:
-        return _FileHandler(path, when='midnight', backupCount=_KEPT_FILES, encoding='utf-8')
+        return _FileHandler(
+            path,
+            when='midnight',
+            backupCount=_KEPT_FILES,
+            encoding='utf-8',
+            errors='backslashreplace',  # as on standard error: a line is never lost
+        )
     except OSError as error:
         raise errors.ConfigError(f'--output: cannot write {path!r}: {error.strerror}') from error
 
@@ -105,7 +115,10 @@ class _TextFormatter(_Masking):
 
 
 class _JsonFormatter(_Masking):
-    """One object a line: time, level, logger, message, and exception, stack and extra values."""
+    """One object a line: time, level, logger, message, and exception, stack and extra values.
+
+    An extra value that is named as one of these gets a trailing underscore.
+    """
 
     _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {'message', 'asctime', 'short_name'}
 
@@ -121,12 +134,13 @@ class _JsonFormatter(_Masking):
         if record.stack_info:
             line['stack'] = self.mask(record.stack_info)
         for name, value in vars(record).items():
-            if name not in self._STANDARD and name not in line:
-                line[name] = self._plain(value)
+            if name not in self._STANDARD:
+                line[f'{name}_' if name in line else name] = self._plain(value)
         return json.dumps(line, ensure_ascii=False)
 
     def _plain(self, value: object) -> object:
-        if value is None or isinstance(value, (bool, int, float)):
+        number = isinstance(value, (int, float)) and math.isfinite(value)  # JSON knows no others
+        if value is None or number:
             return value
         return self.mask(str(value))
 
@@ -135,12 +149,13 @@ def _short(name: str) -> str:
     return name if len(name) <= NAME_WIDTH else f'...{name[-(NAME_WIDTH - 3) :]}'
 
 
-def _secrets(config: Mapping[str, object]) -> Iterable[str]:
+def _secrets(config: Mapping[str, object], secret_keys: Container[str]) -> Iterable[str]:
     """Yield the secret values, and the passwords in URLs as written and as decoded."""
     for key, value in config.items():
         if not isinstance(value, str):
             continue
-        if secrets.looks_secret(key) and len(value) >= _LEAST_SECRET:
+        is_secret = key in secret_keys or secrets.looks_secret(key)
+        if is_secret and len(value) >= _LEAST_SECRET:
             yield value
         credentials, _, _ = value.partition('://')[2].rpartition('@')
         password = credentials.partition(':')[2]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -60,10 +61,11 @@ def create_app(
         options.apply_keywords(parser, {'name': default_name})
     config = options.parse(parser, raw_args)
     try:
-        logs.init_logging(config)
+        logs.init_logging(config, {key for key in config if parser.is_secret(key)})
     except errors.ConfigError as error:
         parser.error(str(error))
-    app = web.Application(client_max_size=int(cast(float, config['max_body_mib']) * 2**20))
+    # Rounded up: 0 would be no limit.
+    app = web.Application(client_max_size=math.ceil(cast(float, config['max_body_mib']) * 2**20))
     options.store_config(app, config)
     # First of all, so that on_startup handlers appended later find the features started.
     features.get_lifecycle(app)

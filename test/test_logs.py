@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,42 @@ def test_json_is_one_object_a_line(
     assert 'exception' not in first
     assert second['exception'].endswith('ConnectionError: broken')
     assert 'test_json_is_one_object_a_line' in third['stack']
+
+
+def test_extra_values_are_json_and_hide_nothing_of_the_line(
+    capsys: pytest.CaptureFixture[str], logger: logging.Logger
+) -> None:
+    logs.init_logging({'log_format': 'json'})
+
+    logger.info('full', extra={'level': 3, 'litres': math.inf})
+
+    line = capsys.readouterr().err
+    found = json.loads(line, parse_constant=pytest.fail)
+    assert (found['level'], found['level_'], found['litres']) == ('info', 3, 'inf')
+
+
+@pytest.mark.parametrize('log_format', ['text', 'json'])
+def test_what_is_no_unicode_reaches_the_file(
+    logger: logging.Logger, tmp_path: Path, log_format: str
+) -> None:
+    """Names of files and headers may hold any byte, as lone surrogates."""
+    path = tmp_path / 'greenhouse.log'
+    logs.init_logging({'log_format': log_format, 'output': str(path)})
+
+    logger.info('from \udcff')
+
+    assert 'from \\udcff' in path.read_text()
+
+
+def test_options_that_are_declared_secret_are_not_logged(
+    capsys: pytest.CaptureFixture[str], logger: logging.Logger
+) -> None:
+    """Whatever their name is."""
+    logs.init_logging({'store_key': 'open sesame'}, {'store_key'})
+
+    logger.info('opening with open sesame')
+
+    assert 'opening with ***' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('log_format', ['text', 'json'])

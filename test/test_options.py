@@ -383,7 +383,7 @@ def test_a_wrong_value_is_a_usage_error_that_names_the_option(
 
 def test_lists_and_paths_are_brought_into_one_form() -> None:
     config = read(
-        *('--cors-origins', 'https://a.example/, http://b:3000'),
+        *('--cors-origins', 'https://A.example/, http://b:3000'),
         *('--trusted-proxies', '10.1.2.3/8,::1'),
         *('--root-path', 'proxy/x/'),
         *('--log-level', 'WARNING'),
@@ -462,6 +462,21 @@ def test_a_mistyped_option_shows_no_credentials(capsys: pytest.CaptureFixture[st
 
     assert '--evntbus-url' in said
     assert 'hunter22' not in said
+
+
+@pytest.mark.parametrize(
+    ('argument', 'meant'),
+    [('--prot', '--port'), ('--log_level=debug', '--log-level'), ('--extra-s', '--extra')],
+)
+def test_a_mistyped_option_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], argument: str, meant: str
+) -> None:
+    parser = options.create_parser('plant')
+    parser.add_argument('--extra')
+    with pytest.raises(SystemExit):
+        options.parse(parser, [argument], {})
+
+    assert f'unrecognized arguments: {argument}; did you mean {meant}?' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

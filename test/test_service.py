@@ -1,6 +1,7 @@
 """Create, furnish and run a service. What `run` promises is tested on real processes."""
 
 import asyncio
+import logging
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from service_scaffold import features, server, service
+from service_scaffold import features, options, server, service
 from test.running import get, running
 
 LOCAL = ('--host', '127.0.0.1', '--port', '0')
@@ -69,6 +70,28 @@ def test_a_log_file_that_cannot_be_written_is_a_usage_error(capsys):
 
     assert ended.value.code == 2
     assert '/nowhere/at/all.log' in capsys.readouterr().err
+
+
+async def test_the_least_body_limit_is_a_limit():
+    """aiohttp takes 0 for none."""
+    app = service.create_app('plant', raw_args=['--max-body-mib', '1e-9'])
+
+    async def read(request):
+        return web.Response(body=await request.read())
+
+    app.router.add_post('/', read)
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.post('/', data=b'two')).status == 413
+
+
+def test_what_is_declared_secret_is_not_logged(capsys):
+    parser = service.create_parser('plant')
+    options.add_options(parser, [options.Option('store-key', 'Key', secret=True)])
+    service.create_app(parser=parser, raw_args=['--store-key', 'open sesame'])
+
+    logging.getLogger('test').error('opening with open sesame')
+
+    assert 'opening with ***' in capsys.readouterr().err
 
 
 # furnish

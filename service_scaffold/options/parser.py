@@ -73,6 +73,13 @@ class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it h
         )
         return found
 
+    def parse_args(self, *args: object, **keywords: object) -> argparse.Namespace:
+        """As in `argparse`; takes what `parse_known_args` takes."""
+        namespace, unknown = self.parse_known_args(*args, **keywords)  # type: ignore[arg-type]
+        if unknown:
+            self.error(f'unrecognized arguments: {" ".join(unknown)}{self._nearest(unknown[0])}')
+        return namespace
+
     def error(self, message: str) -> NoReturn:
         """End with status 2 and a message that holds no credentials."""
         super().error(secrets.mask_text(message))
@@ -101,6 +108,12 @@ class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it h
         """Tell whether the value under that key must not be shown."""
         option = self.declared.get(key)
         return secrets.looks_secret(key) if option is None else option.secret
+
+    def _nearest(self, argument: str) -> str:
+        flag = argument.partition('=')[0].replace('_', '-')
+        known = [flag for action in self._actions for flag in action.option_strings]
+        close = difflib.get_close_matches(flag, known, n=1) if flag.startswith('--') else []
+        return f'; did you mean {close[0]}?' if close else ''
 
     def _is_given(self, action: argparse.Action) -> bool:
         for argument in self.arguments:

@@ -52,7 +52,7 @@ def mebibytes(text: str) -> float:
 
 def service_name(text: str) -> str:
     """A name that can stand in a URL path, a topic and a queue name."""
-    if not text or _NAME_REFUSED.search(text):
+    if not text or text in ('.', '..') or _NAME_REFUSED.search(text):
         raise argparse.ArgumentTypeError(
             f'not a service name: {text!r}; it is part of URLs and topics, so it has no spaces'
             ' and none of / ? # % + * { } \\'
@@ -82,8 +82,11 @@ def networks(text: str) -> list[str]:
 
 
 def origins(text: str) -> list[str]:
-    """Comma-separated origins, `*` or `null`, as a list; '' is the empty list."""
-    found = [part.rstrip('/') for part in _parts(text)]
+    """Comma-separated origins, `*` or `null`, as a list; '' is the empty list.
+
+    They are in small letters, as browsers send them.
+    """
+    found = [part.rstrip('/').lower() for part in _parts(text)]
     for origin in found:
         if origin not in ('*', 'null') and not _ORIGIN.fullmatch(origin):
             raise argparse.ArgumentTypeError(
