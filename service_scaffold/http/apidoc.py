@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from service_scaffold.http import forwarded, problems
+from service_scaffold.http import prefix as prefixes
 
 if TYPE_CHECKING:
     from aiohttp_apispec import (
@@ -126,7 +127,10 @@ def setup(app: web.Application, *, prefix: str, title: str, version: str) -> Non
         return web.json_response(shown, dumps=_dump)
 
     app.router.add_get(f'{page}/swagger.json', show_document)
-    app.router.add_static(f'{page}/static', _static_files())
+    static = app.router.add_static('/api/doc/static', _static_files())
+    if prefix:
+        # Made there, a path of letters that a URL escapes would never be found.
+        prefixes.move(app.router, static, prefix)
     app.router.add_get(page, show_page)
     app.router.add_get(f'{page}/', show_page)
 

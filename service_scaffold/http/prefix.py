@@ -10,7 +10,7 @@ from aiohttp.web_urldispatcher import MatchedSubAppResource
 PREFIX = web.AppKey('service_scaffold.prefix', str)
 """Where the prefix of an application stands in it, once it is furnished."""
 
-_PREFIX = re.compile(r'(/[^/\s?#{}]+)+')
+_PREFIX = re.compile(r'(/(?!\.\.?(/|$))[^/\s?#{}]+)+')
 
 
 def normalise(prefix: str) -> str:
@@ -29,11 +29,7 @@ def normalise(prefix: str) -> str:
 
 
 def apply(router: web.UrlDispatcher, prefix: str) -> None:
-    """Move every resource of `router` under `prefix`, and keep it findable there.
-
-    The router looks resources up by their path, so one whose path has changed must be taken out of
-    its index and put in again; `add_prefix` alone leaves it where nobody looks.
-    """
+    """Move every resource of `router` under `prefix`, and keep it findable there."""
     if not prefix:
         return
     for resource in router.resources():
@@ -41,6 +37,15 @@ def apply(router: web.UrlDispatcher, prefix: str) -> None:
             # Found by host name, not by path: its own resources move.
             apply(resource.get_info()['app'].router, prefix)
             continue
-        router.unindex_resource(resource)
-        resource.add_prefix(prefix)
-        router.index_resource(resource)
+        move(router, resource, prefix)
+
+
+def move(router: web.UrlDispatcher, resource: web.AbstractResource, prefix: str) -> None:
+    """Move one resource under `prefix`.
+
+    The router looks resources up by their path, so one whose path has changed must be taken out of
+    its index and put in again; `add_prefix` alone leaves it where nobody looks.
+    """
+    router.unindex_resource(resource)
+    resource.add_prefix(prefix)
+    router.index_resource(resource)

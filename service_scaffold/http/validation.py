@@ -46,6 +46,9 @@ def setup(app: web.Application) -> None:
 
     async def add_middleware(app: web.Application) -> None:
         # Not before the start: by then every route is known, and most services need none of it.
+        # And not at a second start: by then no middleware can be added.
+        if app.middlewares.frozen:
+            return
         if any(_has_schemas(route.handler) for route in app.router.routes()):
             app.middlewares.append(_middleware())
 

@@ -110,6 +110,12 @@ async def test_everything_on_the_page_comes_from_the_service(page):
             assert (await client.get(f'/plant/api/doc/static/{asset}')).status == 200
 
 
+async def test_the_page_is_whole_under_any_prefix():
+    async with serving(prefix='/gewächshaus') as client:
+        for path in ('', '/swagger.json', '/static/swagger-ui.css'):
+            assert (await client.get(f'/gewächshaus/api/doc{path}')).status == 200
+
+
 async def test_behind_a_proxy_its_urls_carry_the_stripped_prefix():
     """By option, or by what a trusted proxy says of one request."""
     async with serving('--root-path', '/gate', routes=add_routes) as client:

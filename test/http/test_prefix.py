@@ -93,7 +93,7 @@ async def test_an_own_prefix_or_none():
         assert (await client.get('/_service/status')).status == 200
 
 
-@pytest.mark.parametrize('wrong', ['/a b', '/a?b', '/{name}', 'a//b'])
+@pytest.mark.parametrize('wrong', ['/a b', '/a?b', '/{name}', 'a//b', '..', '/a/./b'])
 def test_what_is_no_prefix_is_refused(wrong):
     with pytest.raises(ValueError, match='not a path prefix'):
         prefix.normalise(wrong)

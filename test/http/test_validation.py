@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 from marshmallow import Schema, fields, pre_load
 
+from service_scaffold import features, service
 from service_scaffold.http import apidoc
 from test.http.serving import serving
 
@@ -148,3 +149,15 @@ async def test_services_without_schemas_have_no_validation():
     """It would cost time on each request."""
     async with serving() as bare, serving(routes=add_routes) as full:
         assert len(full.app.middlewares) == len(bare.app.middlewares) + 1
+
+
+async def test_a_service_may_start_again():
+    app = service.create_app('plant', raw_args=[])
+    add_routes(app)
+    service.furnish(app)
+    for _ in range(2):
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await runner.cleanup()
+
+    assert features.get_lifecycle(app).state == 'stopped'
