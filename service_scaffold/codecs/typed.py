@@ -100,6 +100,17 @@ class Decoder:
         except (ValueError, TypeError, msgspec.MsgspecError, RecursionError) as error:
             raise self.failure(error) from error
 
+    def convert(self, value: object) -> Any:
+        """Return a value that is decoded already, as one of the declared type.
+
+        Raises:
+            InvalidBody: It does not fit; the message names the field.
+        """
+        try:
+            return self._convert(value)
+        except (ValueError, TypeError, msgspec.MsgspecError, RecursionError) as error:
+            raise self.failure(error) from error
+
     def _convert(self, value: object) -> object:
         if self.annotation in _UNTYPED:
             return value
