@@ -12,6 +12,10 @@ from service_scaffold.events.stats import PublishStats
 from service_scaffold.message import Message
 from service_scaffold.transports.base import Progress, Settings, Transport
 
+SILENCE = 0.9
+"""So much of the publisher's time limit without a confirm ends the connection; not all of it, since
+a call's wait for its confirm begins after its limit."""
+
 
 class Sender:
     """Sends messages for a publisher, within a time limit.
@@ -89,9 +93,7 @@ class Sender:
                             raise
         except TimeoutError as error:
             if transport is not None:
-                silent_s = self._silence.add(transport, began)
-                if max(limit_s, silent_s) >= self._full_s:
-                    transport.lose(errors.ConnectionLost('the broker has stopped confirming'))
+                self._doubt(transport, self._silence.add(transport, began, limit_s))
             raise self.failure(messages, progress, f'no confirm within {limit_s:g} s') from error
         except (errors.TransportError, OSError) as error:
             raise self.failure(messages, progress, str(error)) from error
@@ -99,6 +101,10 @@ class Sender:
             # The limit is over; a confirm that still comes tells that the connection is alive.
             progress.on_confirm = self._silence.end
         raise AssertionError('unreachable')
+
+    def _doubt(self, transport: Transport, silent_s: float) -> None:
+        if silent_s >= SILENCE * self._full_s:
+            transport.lose(errors.ConnectionLost('the broker has stopped confirming'))
 
     def failure(
         self, messages: Sequence[Message], progress: Progress, reason: str
@@ -129,8 +135,8 @@ class Sender:
 class _Silence:
     """For how long callers have waited since the broker's last confirm, pauses left out.
 
-    A call that gives up before the full time says little about the connection, and others are in
-    flight on it; but where all calls give up early, a dead one must be noticed, too.
+    A call that gives up says little about a connection that it got late, or that confirms what
+    others publish; but where all calls give up early, a dead one must be noticed, too.
     """
 
     __slots__ = ('_counted_until', '_transport', '_waited_s')
@@ -140,15 +146,17 @@ class _Silence:
         self._waited_s = 0.0
         self._counted_until = 0.0
 
-    def add(self, transport: Transport, began: float) -> float:
+    def add(self, transport: Transport, began: float, limit_s: float) -> float:
         """Count the wait of one call, begun at `began`, as far as no other call has.
+
+        What it has waited over its limit was for this process, not for the broker.
 
         Returns the seconds of silence on its connection, this wait included.
         """
         if transport is not self._transport:
             self._transport, self._waited_s = transport, 0.0
         now = time.monotonic()
-        self._waited_s += max(0.0, now - max(began, self._counted_until))
+        self._waited_s += min(limit_s, max(0.0, now - max(began, self._counted_until)))
         self._counted_until = now
         return self._waited_s
 
