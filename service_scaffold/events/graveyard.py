@@ -45,24 +45,53 @@ class Graveyard:
             subscription.stats.dropped += 1
             return
         letter = message.replace(headers={**_kept(message), **self._facts(message, death)})
+        good = self._connected
+        error = await self._store(letter)
+        if error is not None:
+            await self._insist(letter, error, tried=int(good))
+        subscription.stats.dead_lettered += 1
+
+    async def _insist(self, letter: Message, error: Exception | None, tried: int) -> None:
+        """Try until the store takes the letter, and have the subscription say so meanwhile.
+
+        Args:
+            error: Why it was not taken at first.
+            tried: How often that was on a connection that seemed good.
+        """
+        subscription = self._subscription
+        if subscription.letters_waiting == 0:
+            LOGGER.warning(
+                '%s: the dead-letter store %s.dlq cannot be reached; the message waits: %s',
+                subscription,
+                letter.exchange,
+                error,
+            )
         attempt = 0
-        while True:
-            error = await self._store(letter)
-            if error is None:
-                break
-            attempt += 1
-            if subscription.state == 'active':
-                LOGGER.warning(
-                    '%s: the dead-letter store %s.dlq cannot be reached; the message waits: %s',
+        subscription.letter_waits()
+        try:
+            while error is not None:
+                subscription.last_error = error
+                attempt += 1
+                delay_s = self._backoff.delay(attempt)
+                LOGGER.debug(
+                    '%s: attempt %d to store the dead letter %s failed, next in %.2f s: %s',
                     subscription,
-                    message.exchange,
+                    attempt,
+                    letter.message_id,
+                    delay_s,
                     error,
                 )
-                subscription.mark('dlq_unavailable', error)
-            await self._wait(self._backoff.delay(attempt))
-        subscription.stats.dead_lettered += 1
-        if subscription.state == 'dlq_unavailable':
-            subscription.mark('active')
+                # Brokers may refuse by ending the connection: a letter that is sent again with
+                # each new one would end them all, and with them whatever else they are for.
+                await self._wait(delay_s, or_attached=tried < 2)
+                tried += self._connected
+                error = await self._store(letter)
+        finally:
+            subscription.letter_gone()
+
+    @property
+    def _connected(self) -> bool:
+        return not self._outlet.transport.lost.done()
 
     async def _store(self, letter: Message) -> Exception | None:
         transport = self._outlet.transport
@@ -73,15 +102,16 @@ class Graveyard:
             return error if str(error) else TimeoutError('no confirm in time')
         return None
 
-    async def _wait(self, delay_s: float) -> None:
-        """Pause; a new connection ends the pause."""
-        slept = asyncio.ensure_future(self._clock.sleep(delay_s))
-        attached = asyncio.ensure_future(self._outlet.attached())
+    async def _wait(self, delay_s: float, *, or_attached: bool) -> None:
+        """Pause, until there is a new connection if that shall end it."""
+        ends = [asyncio.ensure_future(self._clock.sleep(delay_s))]
+        if or_attached:
+            ends.append(asyncio.ensure_future(self._outlet.attached()))
         try:
-            await asyncio.wait({slept, attached}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            slept.cancel()
-            attached.cancel()
+            for end in ends:
+                end.cancel()
 
     def _facts(self, message: Message, death: Death) -> dict[str, str]:
         error = f'{type(death.error).__name__}: {death.error}'

@@ -36,6 +36,7 @@ class EventSubscription:
         policy: How messages are handled.
         last_error: Why it is not active; kept after recovery.
         stats: What became of its messages.
+        letters_waiting: How many messages the dead-letter store has not taken yet.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class EventSubscription:
         self.policy = default if policy is None else policy
         self.last_error: Exception | None = None
         self.stats = ConsumeStats()
+        self.letters_waiting = 0
         self.binding = Binding(exchange_name, exchange_type, routing)
         self._on_message: OnMessage = on_message or log_message
         self._state: State = 'waiting'
@@ -98,6 +100,8 @@ class EventSubscription:
         """`waiting` for the broker, `active`, `failed`, `dlq_unavailable` or `closed`."""
         if self._state == 'active' and self._until is not None and self._until.done():
             return 'waiting'  # lost a moment ago, and about to be marked so
+        if self._state == 'active' and self.letters_waiting:
+            return 'dlq_unavailable'
         return self._state
 
     @property
@@ -122,6 +126,22 @@ class EventSubscription:
             self.last_error = error
         self._state = state
         self._until = until or self._until
+        self._tell()
+
+    def letter_waits(self) -> None:
+        """Count a message that the dead-letter store does not take: `dlq_unavailable`.
+
+        It is so over reconnects and beside letters that are taken, until `letter_gone`.
+        """
+        self.letters_waiting += 1
+        self._tell()
+
+    def letter_gone(self) -> None:
+        """Take back one `letter_waits`."""
+        self.letters_waiting -= 1
+        self._tell()
+
+    def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -38,6 +39,11 @@ class Mosquitto(Broker):
     @classmethod
     def missing(cls) -> str | None:
         return require('mosquitto', 'mosquitto_passwd')
+
+    def reload(self) -> None:
+        """Have it read its passwords and its access list again; returns before it has."""
+        assert self._process is not None, 'start it first'
+        self._process.send_signal(signal.SIGHUP)
 
     def _prepare(self) -> None:
         lines = {

@@ -22,10 +22,12 @@ class Work:
         self._running = 0
 
     async def work(self, subscription: events.EventSubscription, key: str, message: dict) -> None:
-        """Take as long as the message says."""
+        """Take as long as the message says, and fail if it says so."""
         self._running += 1
         try:
             await self._tell('begun', message['n'])
+            if message.get('fails'):
+                raise ValueError('as the message says')
             await asyncio.sleep(message.get('work_s', 0))
             await self._tell('done', message['n'])
         finally:

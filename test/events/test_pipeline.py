@@ -293,6 +293,64 @@ async def test_a_store_that_is_away_settles_nothing_and_recovers(
     assert inbox.finished == [2]
 
 
+async def test_a_letter_that_is_stored_does_not_hide_one_that_waits(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two lanes: the state is that of the worse one, and one warning tells of it."""
+    clock = ManualClock()
+    app = make_app(clock=clock)
+    inbox = Inbox()
+    inbox.errors = [events.Reject('no'), events.Reject('no')]
+    subscription = group(app, inbox, concurrency=2)
+    async with running(app) as plant:
+        plant.bus.refuse('plant.dlq')
+        await plant.publisher.publish('plant', 'a', 1)
+        await until(lambda: subscription.state == 'dlq_unavailable')
+        plant.bus.accept('plant.dlq')
+        await plant.publisher.publish('plant', 'b', 2)
+        await until(lambda: subscription.stats.dead_lettered == 1)
+        assert subscription.state == 'dlq_unavailable'
+
+        await clock.advance(1)
+        await until(lambda: subscription.state == 'active')
+        assert subscription.stats.dead_lettered == 2
+    assert sum('cannot be reached' in record.message for record in caplog.records) == 1
+
+
+async def test_new_connections_do_not_hurry_a_letter_that_was_refused_twice(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker that refuses by hanging up would hang up on every one of them."""
+    caplog.set_level('DEBUG', 'service_scaffold.events.graveyard')
+    clock = ManualClock()
+    app = make_app(clock=clock)
+    inbox = Inbox()
+    inbox.errors = [events.Reject('no')]
+    subscription = group(app, inbox)
+    async with running(app) as plant:
+
+        def refused() -> int:
+            return sum('to store the dead letter' in r.message for r in caplog.records)
+
+        async def reconnect() -> None:
+            plant.bus.drop_connections(lambda who: who.startswith('listener'))
+            await until(lambda: subscription.state == 'waiting')
+            while subscription.state == 'waiting':
+                await clock.advance(0.02)
+
+        plant.bus.refuse('plant.dlq')
+        await plant.publisher.publish('plant', 'a', 1)
+        await until(lambda: refused() == 1)
+        await reconnect()
+        await until(lambda: refused() == 2)
+        await reconnect()
+        assert (subscription.state, refused()) == ('dlq_unavailable', 2)
+
+        plant.bus.accept('plant.dlq')
+        await clock.advance(1)
+        await until(lambda: subscription.state == 'active')
+
+
 async def test_the_error_in_a_letter_is_capped(app: web.Application) -> None:
     inbox = Inbox()
     inbox.errors = [events.Reject('x' * 5000)]
