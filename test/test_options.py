@@ -515,7 +515,7 @@ def test_print_config_shows_values_sources_and_no_secrets(
     parser.add_argument('--db-password', default='letmein')
     arguments = [
         *('--print-config', '-p81', '-c', str(file)),
-        *('--eventbus-url', 'amqp://me:hunt"er22@rabbit/?x=1'),
+        *('--eventbus-url', 'amqp://me:hunt"er22@rabbit/?heartbeat=1'),
     ]
 
     with pytest.raises(SystemExit) as ended:

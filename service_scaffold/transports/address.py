@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote
@@ -19,6 +20,14 @@ DEFAULT_PORTS = {
     'memory': 0,
 }
 TLS_SCHEMES = frozenset({'amqps', 'kafka+ssl', 'mqtts'})
+PATH_SCHEMES = frozenset({'amqp', 'amqps'})
+QUERY_KEYS: dict[str, tuple[str, ...]] = {
+    'amqp': ('auth', 'heartbeat'),
+    'amqps': ('auth', 'heartbeat'),
+    'kafka': ('sasl',),
+    'kafka+ssl': ('sasl',),
+}
+"""What may stand after `?`. Schemes that are not ours (`transports.register`) check their own."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class Address:
         """Read `scheme://[user:password@]host[:port][,host[:port]…][/path][?key=value]`.
 
         Raises:
-            ConfigError: It is not of that form. The message never holds the credentials.
+            ConfigError: It is not of that form, or holds what its scheme does not know. The
+                message never holds the credentials.
         """
         scheme, separator, rest = url.partition('://')
         scheme = scheme.lower()
@@ -63,13 +73,15 @@ class Address:
                 ' write / as %2F, ? as %3F and @ as %40'
             )
         user, colon, password = credentials.partition(':')
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        _check_known(scheme, path, options)
         return cls(
             scheme=scheme,
             hosts=tuple(_host(part, scheme) for part in location.split(',')),
             user=unquote(user) if at else None,
             password=unquote(password) if colon else None,
             path=unquote(path) if slash else None,
-            query=MappingProxyType(dict(parse_qsl(query, keep_blank_values=True))),
+            query=MappingProxyType(options),
         )
 
     @property
@@ -93,6 +105,26 @@ class Address:
         hosts = ','.join(f'[{h}]:{p}' if ':' in h else f'{h}:{p}' for h, p in self.hosts)
         path = f'/{self.path}' if self.path else ''
         return f'{self.scheme}://{hosts}{path}'
+
+
+def _check_known(scheme: str, path: str, options: Iterable[str]) -> None:
+    """Raise ConfigError for what would be ignored, and was meant to have an effect."""
+    if scheme not in DEFAULT_PORTS:
+        return
+    known = QUERY_KEYS.get(scheme, ())
+    for key in options:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f'; did you mean {close[0]!r}?' if close else ';'
+            allowed = f'known are: {", ".join(known)}' if known else 'it takes none'
+            raise errors.ConfigError(
+                f'Unknown option {key!r} in the {scheme}:// event bus URL{hint} {allowed}'
+            )
+    if path and scheme not in PATH_SCHEMES:
+        raise errors.ConfigError(
+            f'The {scheme}:// event bus URL has a path, and takes none: nothing may follow the /'
+            ' after the host'
+        )
 
 
 def _host(text: str, scheme: str) -> tuple[str, int]:

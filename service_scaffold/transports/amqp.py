@@ -34,6 +34,9 @@ LOGGER = logging.getLogger(__name__)
 HEARTBEAT_S = 10
 """Seconds between heartbeats; `?heartbeat=` in the URL changes it, 0 switches them off."""
 
+AUTH = ('plain', 'external')
+"""What `?auth=` in the URL may be: user and password, or the client certificate."""
+
 
 class AmqpTransport(Transport):
     """One connection to RabbitMQ 3.10 or later.
@@ -47,6 +50,7 @@ class AmqpTransport(Transport):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._heartbeat_s = _heartbeat(settings)
+        _check_auth(settings)
         self._client: Client | None = None
         self._topology: Topology | None = None
         self._publisher: Publisher | None = None
@@ -180,3 +184,11 @@ def _heartbeat(settings: Settings) -> int:
             f'heartbeat in the event bus URL must be whole seconds, got {text!r}'
         )
     return int(text)
+
+
+def _check_auth(settings: Settings) -> None:
+    text = settings.address.query.get('auth', 'plain')
+    if text.lower() not in AUTH:
+        raise errors.ConfigError(
+            f'auth in the event bus URL must be one of {", ".join(AUTH)}, got {text!r}'
+        )

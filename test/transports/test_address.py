@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from service_scaffold import errors
@@ -32,10 +34,55 @@ def test_it_is_read_and_shown_without_credentials(
 
 
 def test_the_query_and_tls() -> None:
-    address = Address.parse('kafka+ssl://h?sasl=SCRAM-SHA-256&x=')
-    assert dict(address.query) == {'sasl': 'SCRAM-SHA-256', 'x': ''}
+    address = Address.parse('kafka+ssl://h?sasl=SCRAM-SHA-256')
+    assert dict(address.query) == {'sasl': 'SCRAM-SHA-256'}
     assert address.tls
     assert (address.host, address.port) == ('h', 9093)
+    assert dict(Address.parse('amqp://h?heartbeat=&auth=external').query) == {
+        'heartbeat': '',
+        'auth': 'external',
+    }
+
+
+@pytest.mark.parametrize(
+    ('url', 'said'),
+    [
+        (
+            'amqp://u:hunter2@h/v?heartbaet=hunter2',
+            "Unknown option 'heartbaet' in the amqp:// event bus URL; did you mean 'heartbeat'?"
+            ' known are: auth, heartbeat',
+        ),
+        (
+            'kafka://u:hunter2@h?sasl=PLAIN&sasl_mechanism=hunter2',
+            "Unknown option 'sasl_mechanism' in the kafka:// event bus URL; did you mean 'sasl'?"
+            ' known are: sasl',
+        ),
+        (
+            'amqps://u:hunter2@h?x=1',
+            "Unknown option 'x' in the amqps:// event bus URL; known are: auth, heartbeat",
+        ),
+        (
+            'mqtt://u:hunter2@h?keepalive=5',
+            "Unknown option 'keepalive' in the mqtt:// event bus URL; it takes none",
+        ),
+        ('memory://name?x', "Unknown option 'x' in the memory:// event bus URL; it takes none"),
+        ('mqtt://u:hunter2@h/hunter2', 'The mqtt:// event bus URL has a path'),
+        ('kafka://u:hunter2@h:1,g/hunter2', 'The kafka:// event bus URL has a path'),
+        ('memory://name/more', 'The memory:// event bus URL has a path'),
+    ],
+)
+def test_what_its_scheme_does_not_know_is_an_error_that_names_what_it_knows(
+    url: str, said: str
+) -> None:
+    with pytest.raises(errors.ConfigError, match=re.escape(said)) as raised:
+        Address.parse(url)
+    assert 'hunter2' not in f'{raised.value} {raised.value!r}'
+
+
+def test_a_last_slash_is_no_path_and_the_schemes_of_others_are_their_own() -> None:
+    assert str(Address.parse('mqtt://h/')) == 'mqtt://h:1883'
+    other = Address.parse('nats://h:4222/path?tries=3')
+    assert (other.path, dict(other.query)) == ('path', {'tries': '3'})
 
 
 @pytest.mark.parametrize(

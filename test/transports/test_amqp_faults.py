@@ -209,6 +209,11 @@ def test_a_heartbeat_that_is_no_number_is_a_configuration_error() -> None:
         AmqpTransport(Settings(Address.parse('amqp://host?heartbeat=often')))
 
 
+def test_another_way_to_log_in_is_a_configuration_error() -> None:
+    with pytest.raises(errors.ConfigError, match=r'auth .* plain, external'):
+        AmqpTransport(Settings(Address.parse('amqp://host?auth=token')))
+
+
 async def test_connecting_can_be_cancelled(rabbitmq: RabbitMQ) -> None:
     rabbitmq.proxy.half_open()
     transport = AmqpTransport(settings(rabbitmq.proxied_url))
