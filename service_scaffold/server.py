@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import cast
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
 
@@ -34,13 +34,17 @@ class StopRequest:
     """Whether, and how, the service was told to stop. The first request counts.
 
     Signals may come at any time and while the loop is blocked, so they are handled by Python's own
-    handlers and not by the loop's: the second one ends the process whatever it is doing.
+    handlers and not by the loop's: the second one ends the process whatever it is doing. One signal
+    stops every service of the process.
     """
+
+    _listening: ClassVar[list[StopRequest]] = []
+    _before: ClassVar[dict[signal.Signals, Any]] = {}  # what the module gives
+    _signalled_at: ClassVar[float | None] = None
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._signalled_at: float | None = None
 
     def set(self) -> None:
         """Ask to stop; from the loop's thread."""
@@ -56,24 +60,32 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        if not self._listening:
+            StopRequest._signalled_at = None
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._on_signal)
+        self._listening.append(self)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._listening.remove(self)
+            if not self._listening:
+                for number, handler in self._before.items():
+                    signal.signal(number, handler)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    @classmethod
+    def _on_signal(cls, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         now = time.monotonic()
-        if self._signalled_at is not None:
-            if now - self._signalled_at < ECHO_S:
+        if cls._signalled_at is not None:
+            if now - cls._signalled_at < ECHO_S:
                 return
             # Not through logging: the signal may have come while it holds its locks.
             os.write(2, f'{name} again: exiting at once\n'.encode())
             os._exit(1)
-        self._signalled_at = now
-        self._loop.call_soon_threadsafe(self._announce, name)
+        cls._signalled_at = now
+        for request in cls._listening:
+            request._loop.call_soon_threadsafe(request._announce, name)
 
     def _announce(self, name: str) -> None:
         LOGGER.info('%s: stopping', name)
@@ -228,12 +240,17 @@ class _Server:
         if self._runner.server is None:
             # Nothing was served; of a failed start aiohttp cleans up `cleanup_ctx` alone.
             await self._lifecycle.shutdown()
+        # Hooks of features have limits of their own; this one is for those of the user.
+        limit_s = self._lifecycle.remaining_s + _GRACE_S / 2
+        limit = asyncio.timeout(limit_s)
         try:
-            # Hooks of features have limits of their own; this one is for those of the user.
-            async with asyncio.timeout(self._lifecycle.remaining_s + _GRACE_S / 2):
+            async with limit:
                 await self._runner.cleanup()
-        except Exception:
-            LOGGER.exception('Stopping failed')
+        except Exception as error:
+            if limit.expired():
+                LOGGER.error('on_shutdown or on_cleanup did not end within %.1f s', limit_s)
+            else:
+                LOGGER.error('on_shutdown or on_cleanup failed', exc_info=error)
             return False
         return True
 

@@ -144,3 +144,40 @@ async def test_a_program_may_go_on_after_run():
     async with running(source, *LOCAL, '--shutdown-timeout-s', '0.1') as process:
         assert await process.ended() == 0
         assert 'went on' in process.output
+
+
+async def test_one_signal_stops_every_service_of_the_process():
+    source = """
+        import os
+        from service_scaffold import server
+        Feature(app)
+        other = service.create_app('other', raw_args=['--host', '127.0.0.1', '--port', '0'])
+        class Other(Feature): pass
+        Other(other)
+        service.furnish(app)
+        service.furnish(other)
+        async def main():
+            asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), 15)
+            print(await asyncio.gather(server.serve(app), server.serve(other)), flush=True)
+            raise SystemExit(0)
+        asyncio.run(main())
+    """
+    async with running(source, *LOCAL) as process:
+        assert await process.ended() == 0
+
+    assert {'Feature shutdown', 'Other shutdown', '[0, 0]'} <= set(process.output.split('\n'))
+
+
+async def test_a_hook_of_the_user_that_hangs_is_told_so():
+    source = """
+        async def hang(app):
+            await asyncio.sleep(60)
+        app.on_cleanup.append(hang)
+    """
+    async with running(source, *LOCAL, '--shutdown-timeout-s', '0.2') as process:
+        await process.logged('Started in')
+        process.signal()
+
+        assert await process.ended() == 1
+    assert 'on_shutdown or on_cleanup did not end within' in process.log
+    assert 'Traceback' not in process.log
