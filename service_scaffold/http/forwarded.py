@@ -83,7 +83,7 @@ class Forwarded:
         headers = response.headers
         location = headers.get('Location')
         if location is not None:
-            headers['Location'] = _under(root, location)
+            headers['Location'] = f'{root}/' if location == '/' else _under(root, location)
         cookies = headers.popall('Set-Cookie', ())
         for cookie in cookies:
             headers.add(
@@ -95,7 +95,10 @@ class Forwarded:
         """Return the client's address, and how many trusted proxies stand before us."""
         hops = 1
         client = peer
-        for address in reversed(chain):
+        for claimed in reversed(chain):
+            address = _address(claimed)
+            if address is None:
+                break  # "unknown", or made up: who said so is the last that we know
             client = address
             if not self.is_trusted(address):
                 break
@@ -131,6 +134,20 @@ def _under(root: str, path: str) -> str:
     if path == root or path.startswith((f'{root}/', f'{root}?', f'{root}#')):
         return path
     return root if path == '/' else root + path
+
+
+def _address(claimed: str) -> str | None:
+    """Return the address that `X-Forwarded-For` claims, without its port; None if it is none."""
+    address = claimed.strip('"')
+    if address.startswith('['):
+        address = address[1:].partition(']')[0]
+    elif address.count(':') == 1:
+        address = address.partition(':')[0]
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return address
 
 
 def _values(headers: CIMultiDictProxy[str], name: str) -> list[str]:

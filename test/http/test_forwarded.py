@@ -76,6 +76,23 @@ async def test_the_client_cannot_put_itself_before_the_proxies():
     assert found['remote'] == '203.0.113.7'
 
 
+@pytest.mark.parametrize(
+    ('chain', 'remote'),
+    [
+        ('203.0.113.7:5555', '203.0.113.7'),
+        ('[2001:db8::1]:5555', '2001:db8::1'),
+        ('"[2001:db8::1]"', '2001:db8::1'),
+        ('203.0.113.7, 10.0.0.2:80', '203.0.113.7'),
+        ('203.0.113.7, unknown, 10.0.0.2', '10.0.0.2'),
+        ('<script>', '127.0.0.1'),
+    ],
+)
+async def test_addresses_may_have_ports_and_nothing_else_is_one(chain, remote):
+    found = await see({'X-Forwarded-For': chain}, '--trusted-proxies', '127.0.0.0/8,10.0.0.0/8')
+
+    assert found['remote'] == remote
+
+
 @pytest.mark.parametrize('prefix', ['//evil.example', 'evil', '/a b', '/"><script>'])
 async def test_a_prefix_that_is_none_is_ignored(prefix):
     assert (await see({'X-Forwarded-Prefix': prefix}))['root'] == ''
@@ -86,7 +103,8 @@ async def test_a_prefix_that_is_none_is_ignored(prefix):
     [
         ('/plant/x', '/gate/plant/x'),
         ('/gate/plant/x', '/gate/plant/x'),
-        ('/', '/gate'),
+        ('/', '/gate/'),
+        ('/?a=1', '/gate/?a=1'),
         ('x', 'x'),
         ('//other.example/x', '//other.example/x'),
         ('https://other.example/x', 'https://other.example/x'),
