@@ -457,6 +457,29 @@ def test_a_wrong_url_names_the_option_and_no_credentials(
         assert 'er22' not in said
 
 
+@pytest.mark.parametrize('where', ['file', 'environment'])
+def test_an_item_of_a_list_is_never_a_flag(
+    capsys: pytest.CaptureFixture[str], file: Path, where: str
+) -> None:
+    file.write_text('tags = ["a", "--debug"]' if where == 'file' else '')
+    variables = {'SERVICE_TAGS': '[a, --debug]'} if where == 'environment' else {}
+    parser = options.create_parser('plant')
+    parser.add_argument('--tags', nargs='+')
+
+    with pytest.raises(SystemExit):
+        options.parse(parser, ['--config', str(file)], variables)
+
+    assert "'--debug': an item of a list cannot begin with '-'" in capsys.readouterr().err
+
+
+def test_an_item_of_a_list_may_be_a_negative_number(file: Path) -> None:
+    file.write_text('levels = [1, -2.5]')
+    parser = options.create_parser('plant')
+    parser.add_argument('--levels', nargs='+', type=float)
+
+    assert options.parse(parser, ['--config', str(file)], {})['levels'] == [1, -2.5]
+
+
 def test_a_mistyped_option_shows_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, '--evntbus-url=amqp://user:hunter22@h')
 
@@ -679,6 +702,7 @@ def test_only_that_warning_is_hidden() -> None:
         ('mqtt://token@broker', 'mqtt://***@broker'),
         ('http://host:8080/users/me@example.com', 'http://host:8080/users/me@example.com'),
         ('http://host/a?token=abc&b=1', 'http://host/a?token=***&b=1'),
+        ('GET /a?token=abc&b=1 HTTP/1.1', 'GET /a?token=***&b=1 HTTP/1.1'),
         ('mqtt://h:1883', 'mqtt://h:1883'),
         ('amqp://[::1]:5672/', 'amqp://[::1]:5672/'),
     ],

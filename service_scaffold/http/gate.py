@@ -127,7 +127,10 @@ class Gate:
 
 def _addresses(host: str, port: int) -> Iterator[tuple[socket.AddressFamily, tuple[str, int]]]:
     seen = set()
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:  # as for an empty label
+        raise socket.gaierror(socket.EAI_NONAME, 'no such name') from error
     for family, _, _, _, address in found:
         if (family, address[0]) not in seen:
             seen.add((family, address[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import configargparse
 from service_scaffold.options import declaration, environment, files, secrets, table
 
 _SWITCH_WORDS = frozenset({'true', 'yes', 'on', '1', 'false', 'no', 'off', '0'})
+_NEGATIVE_NUMBER = re.compile(r'-\d+|-\d*\.\d+')
 _SWITCHES = (
     argparse._StoreTrueAction,
     argparse._StoreFalseAction,
@@ -224,10 +226,21 @@ def _text(action: argparse.Action, value: object) -> str | list[str]:
     if value is None:
         raise ValueError('has no value')
     if isinstance(value, list) and _takes_list(action):
-        return [_scalar(action, item) for item in value]
+        items = [_scalar(action, item) for item in value]
+        _check_items(action, items)
+        return items
     if isinstance(value, list) and _kind(action) is list:
         value = ','.join(str(item) for item in value)
     return _scalar(action, value)
+
+
+def _check_items(action: argparse.Action, items: list[str]) -> None:
+    """Raise ValueError when argparse would take an item for a flag, as of another option."""
+    if isinstance(action, argparse._AppendAction):
+        return  # each is given as --flag=item
+    for item in items:
+        if item.startswith('-') and not _NEGATIVE_NUMBER.fullmatch(item):
+            raise ValueError(f"{item!r}: an item of a list cannot begin with '-'")
 
 
 def _kind(action: argparse.Action) -> object:
@@ -263,7 +276,9 @@ def _check_text(action: argparse.Action, text: str) -> None:
             raise ValueError(f'{text!r}: expected true or false')
         return
     if _takes_list(action) and text.startswith('['):
-        return  # a list in a variable, which configargparse splits
+        # A list in a variable, which configargparse splits.
+        _check_items(action, [item.strip() for item in text[1:-1].split(',')])
+        return
     value: object = text
     if callable(action.type):
         try:

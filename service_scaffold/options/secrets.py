@@ -25,11 +25,12 @@ _SECRET_NAME = re.compile(
 
 
 def mask_text(text: str) -> str:
-    """Return `text` with the credentials of every URL in it replaced by `***`."""
-    if '://' not in text:
+    """Return `text` with the credentials of every URL and path in it replaced by `***`."""
+    if '://' in text:
+        text = _WITH_PASSWORD.sub(f'://{MASK}@', text)
+        text = _WITH_USER.sub(f'://{MASK}@', text)
+    elif '?' not in text:
         return text
-    text = _WITH_PASSWORD.sub(f'://{MASK}@', text)
-    text = _WITH_USER.sub(f'://{MASK}@', text)
     return _IN_QUERY.sub(rf'\g<1>{MASK}', text)
 
 

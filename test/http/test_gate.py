@@ -74,6 +74,11 @@ def test_a_port_that_is_taken_is_named():
             gate.bind('127.0.0.1', port)
 
 
+def test_what_is_no_host_name_is_named():
+    with pytest.raises(OSError, match=r'Cannot listen on a\.\.b:0'):
+        gate.bind('a..b', 0)
+
+
 def test_a_host_that_does_not_exist_is_named():
     with pytest.raises(OSError, match=r'Cannot listen on nowhere\.invalid:80'):
         gate.bind('nowhere.invalid', 80)
