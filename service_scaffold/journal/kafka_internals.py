@@ -54,8 +54,10 @@ async def discard_producer(producer: Any) -> None:
     accumulator._closed = True
     await _cancel_tasks_of((producer, producer._sender, accumulator, producer.client))
     await _close_client(producer.client)
-    pending = {batch for batches in accumulator._batches.values() for batch in batches}
-    for batch in pending | set(accumulator._pending_batches):
+    # The client takes a batch out of there when it has ended, also one that was put back for a
+    # second attempt, and complains when it finds none.
+    accumulator._pending_batches.update(*accumulator._batches.values())
+    for batch in set(accumulator._pending_batches):
         for future in (batch.future, batch._drain_waiter, *(f for f, _ in batch._msg_futures)):
             _settle(future)
     manager = producer._txn_manager

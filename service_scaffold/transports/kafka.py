@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord, TopicPartition, TopicSpec
@@ -88,7 +89,7 @@ class KafkaTransport(Transport):
         self._declared: set[str] = set()
         self._declaring = asyncio.Lock()
         self._producer: KafkaProducer | None = None
-        self._making = asyncio.Lock()
+        self._making: asyncio.Task[KafkaProducer] | None = None
         self._intakes: set[GroupIntake | LiveIntake] = set()
         self._replies: asyncio.Task[None] | None = None
 
@@ -104,9 +105,12 @@ class KafkaTransport(Transport):
     async def close(self) -> None:
         if self._replies is not None:
             self._replies.cancel()
+        closing: list[asyncio.Future[Any]]
         closing = [asyncio.ensure_future(intake.close()) for intake in self._intakes]
         self._intakes.clear()
         closing.append(asyncio.ensure_future(self._journal.close()))
+        if self._making is not None:
+            closing.append(self._making)
         if self._replies is not None:
             closing.append(self._replies)
         done, late = await asyncio.wait(closing, timeout=CLOSE_LIMIT_S)
@@ -207,12 +211,24 @@ class KafkaTransport(Transport):
         return refused
 
     async def _open_producer(self) -> KafkaProducer:
-        if self._producer is None:
-            async with self._making:
-                if self._producer is None:
-                    limit_s = CONFIRM_SHARE * self.settings.publish_timeout_s
-                    self._producer = await self._journal.producer(timeout_s=limit_s)
-        return self._producer
+        """Return the producer, made at the first use.
+
+        In a task that all callers share: one whose time is over must not end the attempt of the
+        others, and the client forgets to close a connection when it is cancelled in the making.
+        """
+        if self._producer is not None:
+            return self._producer
+        if self._making is None:
+            limit_s = CONFIRM_SHARE * self.settings.publish_timeout_s
+            making = self._journal.producer(timeout_s=limit_s)
+            self._making = asyncio.create_task(making, name='kafka producer')
+            self._making.add_done_callback(self._made)
+        return await asyncio.shield(self._making)
+
+    def _made(self, making: asyncio.Task[KafkaProducer]) -> None:
+        self._making = None  # after a failure the next caller begins another attempt
+        if not making.cancelled() and making.exception() is None:
+            self._producer = making.result()
 
     async def _append(self, message: Message, topic: str, spec: TopicSpec | None) -> None:
         """Append one message to a topic of ours, and wait for the confirm."""
