@@ -1,0 +1,85 @@
+"""Runs the soak and prints what it has shown: `scripts/soak [TRANSPORT …]`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bench.soak import report
+from bench.soak.records import Evidence
+from bench.soak.run import Plan, Soak
+from test.brokers.kafka import Kafka
+from test.brokers.mosquitto import Mosquitto
+from test.brokers.process import Broker
+from test.brokers.rabbitmq import RabbitMQ
+
+BROKERS: dict[str, type[Broker]] = {kind.name: kind for kind in (RabbitMQ, Kafka, Mosquitto)}
+
+
+def main() -> int:
+    """Soak the transports that were named, all by default, side by side."""
+    options = arguments()
+    names = options.transports or list(BROKERS)
+    if reasons := [reason for name in names if (reason := BROKERS[name].missing())]:
+        print(*reasons, sep='\n', file=sys.stderr)
+        return 2
+    plan = Plan(options.minutes * 60, options.rate, options.fault_every, options.seed)
+    directory = options.keep or Path(tempfile.mkdtemp(prefix='soak-'))
+    print(f'{" ".join(names)}: {plan}\nrecords and logs: {directory}', file=sys.stderr, flush=True)
+    return tell(soak(names, plan, directory), directory)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog='scripts/soak',
+        description='Let services work for a long time while faults happen. Status 1: a promise '
+        'was not kept. SIGINT ends it early, with a report.',
+    )
+    parser.add_argument('transports', nargs='*', choices=[*BROKERS, []], metavar='TRANSPORT')
+    parser.add_argument('--minutes', type=float, default=30, help='how long [%(default)s]')
+    parser.add_argument('--rate', type=float, default=200, help='messages a second [%(default)s]')
+    parser.add_argument(
+        '--fault-every', type=float, default=60, help='seconds between faults [%(default)s]'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='which faults [%(default)s]')
+    parser.add_argument('--keep', type=Path, help='directory for the records [a temporary one]')
+    return parser.parse_args()
+
+
+def soak(names: list[str], plan: Plan, directory: Path) -> dict[str, Evidence]:
+    """Run every transport in a thread of its own."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    runs = {}
+    for name in names:
+        (place := directory / name).mkdir(parents=True)
+        runs[name] = Soak(BROKERS[name](), plan, place, ended)
+    with ThreadPoolExecutor(len(runs)) as threads:
+        done = {name: threads.submit(run.run) for name, run in runs.items()}
+        return {name: future.result() for name, future in done.items()}
+
+
+def tell(runs: dict[str, Evidence], directory: Path) -> int:
+    """Print the report; return the status of the process."""
+    print(report.table(runs))
+    failures = {name: report.broken(evidence) for name, evidence in runs.items()}
+    for name, evidence in runs.items():
+        for line, count in evidence.errors().most_common(5):
+            print(f'{name}: {count} times {line}')
+        for failure in failures[name]:
+            print(f'{name}: BROKEN: {failure}')
+    if any(failures.values()):
+        print(f'Promises were broken; records and logs: {directory}')
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
