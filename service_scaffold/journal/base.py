@@ -14,17 +14,35 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from service_scaffold.journal.offsets import (
+    NO_NOTES,
+    NOTE_LIMIT,
+    Commit,
+    Notes,
+    Offsets,
+    TopicPartition,
+)
+
+__all__ = [
+    'NOTE_LIMIT',
+    'NO_NOTES',
+    'Commit',
+    'Headers',
+    'Isolation',
+    'Journal',
+    'Member',
+    'NewRecord',
+    'Notes',
+    'Offsets',
+    'Producer',
+    'Reader',
+    'RebalanceListener',
+    'Record',
+    'TopicPartition',
+    'TopicSpec',
+]
+
 Headers = tuple[tuple[str, bytes], ...]
-
-
-class TopicPartition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: str
-    partition: int
-
-
-Offsets = Mapping[TopicPartition, int]
 
 
 class Record(Protocol):
@@ -81,13 +99,27 @@ class TopicSpec:
 
 
 class RebalanceListener(Protocol):
-    """Told by a member when its partitions change. Both are awaited before reading goes on."""
+    """Told by a member when its partitions change. Both are awaited before reading goes on.
+
+    Kafka takes all partitions away and gives all that the member has from then on; a journal in
+    memory tells only of those that leave and those that come. A listener must bear both.
+    """
 
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """These are about to leave; what is committed in here still counts."""
+        """These leave (never none). In here the member still lists them as its assignment.
+
+        Mostly they are about to leave: `generation` is valid, and what is committed in here
+        counts. When the group has thrown the member out, because its session has ended or it has
+        not fetched for `max_pause_s`, they have left already: `generation` is -1, every commit
+        raises GenerationEnded, and others may have gone on from the last commit. It is told as
+        soon as the member notices, at the latest with the `fetch` that makes it join again.
+        """
 
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
-        """These have come; reading starts at the committed offsets, or where `seek` says."""
+        """These have come; reading starts at the committed offsets, or where `seek` says.
+
+        Awaited only when no open transaction can change these offsets any more.
+        """
 
 
 class Reader(ABC):
@@ -138,29 +170,41 @@ class Member(Reader):
     @property
     @abstractmethod
     def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions that are ours now."""
+        """The partitions that are ours, as far as we know: from the beginning of `on_assigned` to
+        the end of `on_revoked`. Only a commit tells whether they still are."""
 
     @abstractmethod
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Take part in sharing these topics (all of them; replaces what was asked before)."""
 
     @abstractmethod
-    async def commit(self, offsets: Offsets) -> None:
+    async def commit(self, offsets: Offsets, notes: Notes = NO_NOTES) -> None:
         """Store the offsets of the *next* record to read, for the group. Bounded in time.
 
         Before `subscribe` it fixes where the group begins, as long as the group has no members.
+
+        Args:
+            notes: A text stored with an offset, in the same step; none replaces the one before.
 
         Raises:
             GenerationEnded: The group has rebalanced; these partitions may be someone else's. Or
                 it has members, and we are none.
             ConnectionLost: The broker did not answer.
+            JournalError: A note is longer than `NOTE_LIMIT`; nothing was sent.
         """
 
     @abstractmethod
     async def committed(
         self, partitions: Iterable[TopicPartition]
-    ) -> Mapping[TopicPartition, int | None]:
-        """Return the group's committed offsets; None where nothing is committed."""
+    ) -> Mapping[TopicPartition, Commit | None]:
+        """Return what the group has committed; None where nothing is committed.
+
+        Waits, within the journal's limit of a request, until no open transaction can change it.
+
+        Raises:
+            ConnectionLost: The broker did not answer in time.
+            JournalError: Such a transaction did not end in time.
+        """
 
 
 class Producer(ABC):
@@ -187,9 +231,24 @@ class Producer(ABC):
 
     @abstractmethod
     async def send_offsets(
-        self, group: str, offsets: Offsets, member: Member | None = None
+        self,
+        group: str,
+        offsets: Offsets,
+        member: Member | None = None,
+        notes: Notes = NO_NOTES,
     ) -> None:
-        """Commit a group's offsets as part of the transaction, fenced by `member`'s generation."""
+        """Commit a group's offsets and notes as part of the transaction.
+
+        Until it ends, nobody gets to know what the group has committed of these partitions.
+
+        Args:
+            member: Its generation must be the group's now; it may end before the transaction.
+            notes: As in `Member.commit`.
+
+        Raises:
+            GenerationEnded: The partitions are not the member's any more; abort.
+            JournalError: A note is longer than `NOTE_LIMIT`; nothing was sent.
+        """
 
     @abstractmethod
     async def commit(self) -> None:
@@ -273,6 +332,9 @@ class Journal(ABC):
         self, transactional_id: str | None = None, *, timeout_s: float = 5.0
     ) -> Producer:
         """Make a producer; with a transactional id it fences older ones with the same id.
+
+        Their open transaction is aborted before this returns, so that its offsets and records
+        hold nobody up any more.
 
         Args:
             timeout_s: Bound of each broker request, and of how long a record may wait.

@@ -25,7 +25,7 @@ def partition_state(consumer: Any, partition: TopicPartition) -> Any:
 
 
 def end_fetch(consumer: Any) -> None:
-    """Note that a fetch has ended by an error, which the client forgets to do.
+    """Note that a fetch has ended now, which the client forgets to do if it ended by an error.
 
     It would take the consumer for one that fetches all the time, whatever becomes of it.
     """

@@ -15,12 +15,14 @@ from service_scaffold.journal.kafka_client import (
     bounded,
     kafka_errors,
 )
-from service_scaffold.journal.kafka_internals import partition_state
+from service_scaffold.journal.kafka_internals import end_fetch, partition_state
 from service_scaffold.journal.kafka_protocol import stable_offsets
 from service_scaffold.journal.kafka_reader import Bounds, KafkaReader, Runs
 from service_scaffold.journal.kafka_sender import Membership
+from service_scaffold.journal.offsets import join_notes
 
 COMMIT_LIMIT_S = 3.0
+RETRY_S = 0.1
 
 
 class KafkaMember(KafkaReader, base.Member):
@@ -43,6 +45,7 @@ class KafkaMember(KafkaReader, base.Member):
         self._group = group
         self._listener = listener
         self._assignment: frozenset[base.TopicPartition] = frozenset()
+        self._subscribed = False
         self._open = asyncio.Event()
         self._paused: set[TopicPartition] = set()
         self._failure: Exception | None = None
@@ -68,13 +71,18 @@ class KafkaMember(KafkaReader, base.Member):
         """
         if member_id:
             self._consumer._coordinator.member_id = member_id
+        self._subscribed = True
         self._consumer.subscribe(list(topics), listener=_Listener(self))
 
     async def _fetch_slice(self, limit: int, timeout_s: float) -> Runs:
         try:
             # The client waits without limit while the group rebalances.
             async with asyncio.timeout(timeout_s + 0.05):
-                await self._open.wait()
+                if not self._open.is_set():
+                    # Waiting is fetching too: a member that was thrown out because it did not
+                    # fetch joins again only when it does.
+                    end_fetch(self._consumer)
+                    await self._open.wait()
                 runs = await self._get(limit, timeout_s)
         except TimeoutError:
             runs = {}
@@ -82,18 +90,40 @@ class KafkaMember(KafkaReader, base.Member):
             raise self._failure
         return runs
 
-    async def commit(self, offsets: base.Offsets) -> None:
-        if not offsets:
+    async def commit(self, offsets: base.Offsets, notes: base.Notes = base.NO_NOTES) -> None:
+        commits = join_notes(offsets, notes)
+        if not commits:
             return
-        wanted = {
-            TopicPartition(*where): OffsetAndMetadata(offset, '')
-            for where, offset in offsets.items()
-        }
-        coordinator = self._consumer._coordinator
         async with bounded(f'committing offsets of group {self._group}', self._commit_limit_s):
-            # Not `consumer.commit`: that refuses partitions which are not assigned, and so the
-            # commit before joining that fixes where a new group begins.
-            await coordinator.commit_offsets(None, wanted)
+            await self._commit(
+                {
+                    TopicPartition(*where): OffsetAndMetadata(*commit)
+                    for where, commit in commits.items()
+                }
+            )
+
+    async def _commit(self, wanted: Mapping[TopicPartition, Any]) -> None:
+        """Commit in this generation.
+
+        The client's `commit` refuses partitions which are not assigned, and so the commit before
+        joining that fixes where a new group begins. Its coordinator tries again in whatever
+        generation there is by then; and in the name of nobody after the group has thrown us out,
+        which the broker accepts when the group is empty: offsets would go back.
+        """
+        coordinator = self._consumer._coordinator
+        generation = coordinator.generation
+        while True:
+            await coordinator.ensure_coordinator_known()
+            async with coordinator._commit_lock:
+                if coordinator.generation != generation or (self._subscribed and generation < 0):
+                    raise kafka_errors.IllegalGenerationError(self._group)
+                try:
+                    await coordinator._do_commit_offsets(None, wanted)
+                    return
+                except kafka_errors.KafkaError as error:
+                    if not error.retriable:
+                        raise
+            await asyncio.sleep(RETRY_S)
 
     @property
     def _commit_limit_s(self) -> float:
@@ -101,12 +131,12 @@ class KafkaMember(KafkaReader, base.Member):
 
     async def committed(
         self, partitions: Iterable[base.TopicPartition]
-    ) -> Mapping[base.TopicPartition, int | None]:
+    ) -> Mapping[base.TopicPartition, base.Commit | None]:
         wanted = list(partitions)
         if not wanted:
             return {}
         async with bounded(f'reading offsets of group {self._group}', self._timeout_s):
-            found = await stable_offsets(self._consumer, self._group, wanted)
+            found = await stable_offsets(self._consumer, self._group, wanted, self._timeout_s)
         return {where: found.get(TopicPartition(*where)) for where in wanted}
 
     def pause(self, partitions: Iterable[base.TopicPartition]) -> None:
@@ -125,10 +155,13 @@ class KafkaMember(KafkaReader, base.Member):
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """Tell the listener what is about to leave."""
         self._open.clear()
+        leaving = _frozen(partitions)
         try:
-            await self._listener.on_revoked(_frozen(partitions))
+            if leaving:
+                await self._listener.on_revoked(leaving)
         except (errors.ScaffoldError, kafka_errors.KafkaError) as error:
             self._failure = error
+        self._assignment = frozenset()
 
     async def give(self, partitions: Iterable[TopicPartition]) -> None:
         """Position what has come, tell the listener, and read on."""
@@ -147,12 +180,12 @@ class KafkaMember(KafkaReader, base.Member):
 
     async def _position(self, assigned: Iterable[TopicPartition]) -> None:
         committed = await self.committed(_frozen(assigned))
-        fresh = [where for where, offset in committed.items() if offset is None]
+        fresh = [where for where, commit in committed.items() if commit is None]
         first = await self._bounds(fresh, 'first') if fresh else {}
-        for where, offset in committed.items():
+        for where, commit in committed.items():
             partition = TopicPartition(*where)
             if partition_state(self._consumer, partition) is not None:
-                self._consumer.seek(partition, first[where] if offset is None else offset)
+                self._consumer.seek(partition, first[where] if commit is None else commit.offset)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

@@ -19,6 +19,7 @@ from service_scaffold.journal.kafka_client import (
 from service_scaffold.journal.kafka_internals import discard_producer
 from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_sender import MemberSender, Membership
+from service_scaffold.journal.offsets import join_notes
 
 ABORT_LIMIT_S = 0.7
 
@@ -59,15 +60,19 @@ class KafkaProducer(base.Producer):
         self._open = True
 
     async def send_offsets(
-        self, group: str, offsets: base.Offsets, member: base.Member | None = None
+        self,
+        group: str,
+        offsets: base.Offsets,
+        member: base.Member | None = None,
+        notes: base.Notes = base.NO_NOTES,
     ) -> None:
-        if not offsets:
+        commits = join_notes(offsets, notes)
+        if not commits:
             return
         assert self._sender is not None, 'only a transactional producer commits offsets'
         self._sender.member = _fence(member, offsets)
         wanted = {
-            TopicPartition(*where): OffsetAndMetadata(offset, '')
-            for where, offset in offsets.items()
+            TopicPartition(*where): OffsetAndMetadata(*commit) for where, commit in commits.items()
         }
         await self._step(
             'committing offsets in a transaction',

@@ -9,10 +9,12 @@ needs a version more than the client knows (KIP-464).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from service_scaffold.journal.base import Commit
 from service_scaffold.journal.kafka_client import (
     TopicPartition,
     admin,
@@ -185,13 +187,26 @@ class Exactly:
         return request
 
 
+class _UnstableOffsets(kafka_errors.KafkaError):  # type: ignore[misc] # as above
+    """The client does not know this answer."""
+
+    retriable = True
+
+    def __str__(self) -> str:
+        return 'an open transaction may change them, and has not ended'
+
+
 async def stable_offsets(
-    consumer: Any, group: str, partitions: Iterable[TopicPartition]
-) -> dict[TopicPartition, int]:
+    consumer: Any, group: str, partitions: Iterable[TopicPartition], timeout_s: float
+) -> dict[TopicPartition, Commit]:
     """Return the group's committed offsets, once no open transaction can change them any more.
 
-    Partitions without one are left out. The caller bounds the time.
+    Partitions without one are left out. The caller bounds the time of each request.
+
+    Args:
+        timeout_s: What the broker says is raised if it has not changed within this time.
     """
+    deadline = time.monotonic() + timeout_s
     by_topic: dict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:
         by_topic[topic].append(partition)
@@ -204,27 +219,27 @@ async def stable_offsets(
             response = await coordinator._send_req(request)
             return _offsets_in(response)
         except kafka_errors.KafkaError as error:
-            if not error.retriable:
+            if not error.retriable or time.monotonic() + RETRY_S >= deadline:
                 raise
             if isinstance(error, kafka_errors.NotCoordinatorForGroupError):
                 coordinator.coordinator_dead()
         await asyncio.sleep(RETRY_S)
 
 
-def _offsets_in(response: Any) -> dict[TopicPartition, int]:
+def _offsets_in(response: Any) -> dict[TopicPartition, Commit]:
     _raise_for(response.error_code)
     found = {}
     for topic, partitions, _ in response.topics:
-        for partition, offset, _, _, code, _ in partitions:
+        for partition, offset, _, note, code, _ in partitions:
             _raise_for(code)
             if offset >= 0:
-                found[TopicPartition(topic, partition)] = offset
+                found[TopicPartition(topic, partition)] = Commit(offset, note or '')
     return found
 
 
 def _raise_for(code: int) -> None:
     if code == UNSTABLE_OFFSET_COMMIT:
-        raise kafka_errors.GroupLoadInProgressError('an open transaction may change the offsets')
+        raise _UnstableOffsets
     error = kafka_errors.for_code(code)
     if error is not kafka_errors.NoError:
         raise error()

@@ -45,15 +45,16 @@ class _OffsetCommit(sender.TxnOffsetCommitHandler):  # type: ignore[misc] # as a
         )
 
     def handle_response(self, response: Any) -> float | None:
-        left_behind = (
+        abortable = (
             kafka_errors.IllegalGenerationError,
             kafka_errors.UnknownMemberIdError,
             kafka_errors.RebalanceInProgressError,
+            kafka_errors.OffsetMetadataTooLargeError,
         )
         for _, partitions in response.errors:
             for _, code in partitions:
                 error = kafka_errors.for_code(code)
-                if error in left_behind:  # the client would take it for a fatal error
+                if error in abortable:  # the client would take it for a fatal error
                     self._sender._txn_manager.error_transaction(error(self._group_id))
                     return None
         delay_s: float | None = super().handle_response(response)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Coroutine, Iterable
+import itertools
+from collections.abc import Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
 from service_scaffold import errors
-from service_scaffold.journal.base import Offsets, TopicPartition
+from service_scaffold.journal.base import Commit, TopicPartition
 from service_scaffold.journal.memory_assignment import assign
 from service_scaffold.journal.memory_broker import MemoryBroker
 
@@ -54,15 +55,16 @@ class Group:
     partitions are told, then a new generation begins, then those who gain some are told.
 
     Attributes:
-        offsets: The committed offsets.
+        offsets: What is committed.
         generation: Number of the current generation, from 1.
     """
 
     def __init__(self, name: str, broker: MemoryBroker) -> None:
         self.name = name
-        self.offsets: dict[TopicPartition, int] = {}
+        self.offsets: dict[TopicPartition, Commit] = {}
         self.generation = 0
         self._broker = broker
+        self._pending: dict[Hashable, frozenset[TopicPartition]] = {}
         self._owned: dict[GroupMember, frozenset[TopicPartition]] = {}
         self._unbalanced = False
         self._rebalancing: asyncio.Task[None] | None = None
@@ -75,6 +77,7 @@ class Group:
 
     def join(self, member: GroupMember) -> None:
         """Take a member in, or take note that it wants other topics."""
+        self.look_after()
         self._owned.setdefault(member, frozenset())
         self.rebalance()
 
@@ -101,12 +104,12 @@ class Group:
     def check(self, member: GroupMember | None, partitions: Iterable[TopicPartition]) -> None:
         """Make sure that `member` may commit offsets of `partitions`.
 
-        Nobody's member may, as long as the group is empty.
+        One that has never subscribed may, as long as the group is empty.
 
         Raises:
             GenerationEnded: They are, or may soon be, someone else's.
         """
-        if member is None or (member.generation < 0 and not self._owned and not member.assignment):
+        if member is None or not (member.topics or self._owned):
             return
         self.look_after()
         owned = self._owned.get(member, frozenset())
@@ -117,9 +120,38 @@ class Group:
                 ' more'
             )
 
-    def commit(self, offsets: Offsets) -> None:
-        """Store offsets; `check` comes first."""
-        self.offsets.update(offsets)
+    def commit(self, commits: Mapping[TopicPartition, Commit]) -> None:
+        """Store offsets with their notes; `check` comes first."""
+        self.offsets.update(commits)
+
+    def hold(self, transaction: Hashable, partitions: Iterable[TopicPartition]) -> None:
+        """Let nobody know the offsets of `partitions` until `transaction` is released."""
+        self._pending[transaction] = self._pending.get(transaction, frozenset()).union(partitions)
+
+    def release(self, transaction: Hashable) -> None:
+        """The transaction has ended: its offsets are committed, or dropped."""
+        held = self._pending.pop(transaction, frozenset())
+        self._broker.wake({where.topic for where in held})
+
+    async def wait_until_stable(
+        self, partitions: Iterable[TopicPartition], timeout_s: float
+    ) -> None:
+        """Wait until no open transaction can change the offsets of `partitions`.
+
+        Raises:
+            JournalError: It has not ended within `timeout_s` of the clock.
+        """
+        wanted = frozenset(partitions)
+        topics = frozenset(where.topic for where in wanted)
+        deadline = self._broker.clock.monotonic() + timeout_s
+        while held := wanted.intersection(itertools.chain(*self._pending.values())):
+            left_s = deadline - self._broker.clock.monotonic()
+            if left_s <= 0:
+                raise errors.JournalError(
+                    f'reading offsets of group {self.name}: an open transaction may change'
+                    f' {_names(held)}, and has not ended within {timeout_s:g} s'
+                )
+            await self._broker.wait_for_records(topics, left_s)
 
     def forget_topic(self, topic: str) -> None:
         """Drop the offsets of a deleted topic."""

@@ -11,6 +11,7 @@ from service_scaffold.journal.memory_broker import MemoryBroker
 from service_scaffold.journal.memory_group import Group
 from service_scaffold.journal.memory_network import Connection
 from service_scaffold.journal.memory_reader import MemoryReader
+from service_scaffold.journal.offsets import join_notes
 
 
 class MemoryMember(MemoryReader, base.Member):
@@ -73,30 +74,33 @@ class MemoryMember(MemoryReader, base.Member):
 
     async def fetch(self, limit: int, timeout_s: float) -> Sequence[base.Record]:
         self._check()
+        self._group.look_after()  # we may be the one that was silent for too long
         self._fetched_at = self._broker.clock.monotonic()
         self._fetching += 1
         try:
             if self.topics and self not in self._group.members:
                 self._group.join(self)
-            self._group.look_after()
             records = await super().fetch(limit, timeout_s)
         finally:
             self._fetching -= 1
             self._fetched_at = self._broker.clock.monotonic()
         return records
 
-    async def commit(self, offsets: base.Offsets) -> None:
+    async def commit(self, offsets: base.Offsets, notes: base.Notes = base.NO_NOTES) -> None:
+        commits = join_notes(offsets, notes)
         self._check()
         await self._connection.answer(self._timeout_s)
-        self._group.check(self, offsets)
-        self._group.commit(offsets)
+        self._group.check(self, commits)
+        self._group.commit(commits)
 
     async def committed(
         self, partitions: Iterable[TopicPartition]
-    ) -> Mapping[TopicPartition, int | None]:
+    ) -> Mapping[TopicPartition, base.Commit | None]:
+        wanted = list(partitions)
         self._check()
         await self._connection.answer(self._timeout_s)
-        return {where: self._group.offsets.get(where) for where in partitions}
+        await self._group.wait_until_stable(wanted, self._timeout_s)
+        return {where: self._group.offsets.get(where) for where in wanted}
 
     async def close(self) -> None:
         await super().close()
@@ -130,6 +134,7 @@ class MemoryMember(MemoryReader, base.Member):
         """The group gives partitions: start where they were committed, or where `seek` says."""
         self._told += 1
         try:
+            await self._group.wait_until_stable(partitions, self._timeout_s)
             for where in partitions:
                 self._positions[where] = self._first(where)
             await self._listener.on_assigned(partitions)
@@ -140,7 +145,7 @@ class MemoryMember(MemoryReader, base.Member):
     def _first(self, where: TopicPartition) -> int:
         committed = self._group.offsets.get(where)
         if committed is not None:
-            return committed
+            return committed.offset
         log = self._log(where)
         return 0 if log is None else log.start
 

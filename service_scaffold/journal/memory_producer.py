@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from service_scaffold import errors
 from service_scaffold.journal import base
-from service_scaffold.journal.base import TopicSpec
+from service_scaffold.journal.base import Commit, TopicPartition, TopicSpec
 from service_scaffold.journal.memory_broker import MemoryBroker
 from service_scaffold.journal.memory_group import Group, GroupMember, Groups
 from service_scaffold.journal.memory_log import LogRecord, Partition, size_of
 from service_scaffold.journal.memory_member import MemoryMember
 from service_scaffold.journal.memory_network import Connection
+from service_scaffold.journal.offsets import join_notes
 
 
 class Transaction:
@@ -22,7 +23,7 @@ class Transaction:
         self._broker = broker
         self._records: dict[str, list[LogRecord]] = {}
         self._partitions: dict[Partition, None] = {}
-        self._offsets: list[tuple[Group, base.Offsets, GroupMember | None]] = []
+        self._commits: list[tuple[Group, Mapping[TopicPartition, Commit]]] = []
 
     def append(self, partition: Partition, record: LogRecord) -> None:
         """Append a record that only readers of uncommitted records see."""
@@ -30,22 +31,26 @@ class Transaction:
         self._partitions[partition] = None
         self._records.setdefault(record.topic, []).append(record)
 
-    def send_offsets(self, group: Group, offsets: base.Offsets, member: GroupMember | None) -> None:
-        """Add offsets to be committed; GenerationEnded if they are not the member's."""
-        group.check(member, offsets)
-        self._offsets.append((group, offsets, member))
+    def send_offsets(
+        self,
+        group: Group,
+        commits: Mapping[TopicPartition, Commit],
+        member: GroupMember | None,
+    ) -> None:
+        """Add offsets to be committed; GenerationEnded if they are not the member's.
+
+        It is asked only now, as on Kafka: who gets the partitions next waits for our end.
+        """
+        group.check(member, commits)
+        group.hold(self, commits)
+        self._commits.append((group, commits))
 
     def commit(self) -> None:
-        """Make everything visible.
-
-        Raises:
-            GenerationEnded: Offsets are not the member's any more; nothing became visible.
-        """
-        for group, offsets, member in self._offsets:
-            group.check(member, offsets)
+        """Make everything visible."""
         self._finish(committed=True)
-        for group, offsets, _ in self._offsets:
-            group.commit(offsets)
+        for group, commits in self._commits:
+            group.commit(commits)
+        self._release()
         for topic, records in self._records.items():
             if topic in self._broker.topics:
                 self._broker.appended(topic, records)
@@ -53,7 +58,12 @@ class Transaction:
     def abort(self) -> None:
         """Drop everything."""
         self._finish(committed=False)
+        self._release()
         self._broker.wake(self._records)
+
+    def _release(self) -> None:
+        for group, _ in self._commits:
+            group.release(self)
 
     def _finish(self, *, committed: bool) -> None:
         for partition in self._partitions:
@@ -135,20 +145,21 @@ class MemoryProducer(base.Producer):
         self._transaction = Transaction(self._broker)
 
     async def send_offsets(
-        self, group: str, offsets: base.Offsets, member: base.Member | None = None
+        self,
+        group: str,
+        offsets: base.Offsets,
+        member: base.Member | None = None,
+        notes: base.Notes = base.NO_NOTES,
     ) -> None:
+        commits = join_notes(offsets, notes)
         transaction = await self._open_transaction('committing offsets in a transaction')
         found = self._broker.companion(Groups, Groups)[group]
-        transaction.send_offsets(found, dict(offsets), _group_member(member))
+        transaction.send_offsets(found, commits, _group_member(member))
 
     async def commit(self) -> None:
         transaction = await self._open_transaction('committing a transaction')
         self._transaction = None
-        try:
-            transaction.commit()
-        except errors.GenerationEnded as error:
-            transaction.abort()
-            raise errors.Fenced(f'The transaction of {self._id} was aborted: {error}') from error
+        transaction.commit()
 
     async def abort(self) -> None:
         await self._open_transaction('aborting a transaction')

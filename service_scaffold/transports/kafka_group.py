@@ -117,7 +117,7 @@ class GroupIntake(Intake):
         count = (await self._journal.partitions([topic]))[topic] or 0
         everything = [TopicPartition(topic, number) for number in range(count)]
         committed = await self._own().committed(everything)
-        known = {where: offset for where, offset in committed.items() if offset is not None}
+        known = {where: commit.offset for where, commit in committed.items() if commit is not None}
         # Without any commit and yet not new: the topic was deleted, and made again.
         if known or self._spec.start == 'first' or self._spec.keep.get(BEGUN):
             return known
@@ -151,12 +151,13 @@ class GroupIntake(Intake):
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
         member = self._own()
         committed = await member.committed(partitions)
-        if None in committed.values():
+        offsets = {where: commit and commit.offset for where, commit in committed.items()}
+        if None in offsets.values():
             with contextlib.suppress(errors.GenerationEnded):  # then this is not the last one
                 begun = await self._begin()
-                committed = {where: begun.get(where) for where in partitions}
+                offsets = {where: begun.get(where) for where in partitions}
         shares: dict[int, Share] = {}
-        for where, offset in committed.items():
+        for where, offset in offsets.items():
             share = self._shares.get(where.partition)
             if share is None or not share.continues(offset):
                 share = Share(member.position(where) if offset is None else offset, offset)

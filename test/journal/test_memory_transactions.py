@@ -105,21 +105,6 @@ async def test_a_newer_producer_fences_the_older_one(journal):
     assert await values(journal) == [b'1']
 
 
-async def test_offsets_are_committed_with_the_records_or_not_at_all(journal, broker):
-    producer = await begun(journal)
-    await producer.send_offsets('g', {ONE: 5})
-    await producer.abort()
-    member = await journal.member('g', listener=None)
-    assert await member.committed([ONE]) == {ONE: None}
-
-    await producer.begin()
-    await producer.send_offsets('g', {ONE: 7})
-    assert await member.committed([ONE]) == {ONE: None}
-    await producer.commit()
-
-    assert await member.committed([ONE]) == {ONE: 7}
-
-
 @pytest.mark.parametrize('how', ['close', 'journal', 'network'])
 async def test_an_open_transaction_is_aborted_when_its_producer_goes(broker, journal, how):
     own = MemoryJournal(broker, 'own')

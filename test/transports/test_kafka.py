@@ -554,7 +554,7 @@ async def committed(journal: KafkaJournal, exchange: str, name: str = 'g') -> in
     member = await journal.member(f'{name}@{exchange}', Bystander())
     found = await member.committed([TopicPartition(exchange, n) for n in range(count)])
     await member.close()
-    return sum(offset or 0 for offset in found.values())
+    return sum(commit.offset for commit in found.values() if commit is not None)
 
 
 class Bystander:
