@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -13,14 +14,14 @@ from service_scaffold.testing import running
 from test.events.conftest import Inbox, MakeApp, until
 
 
-def answer(app: web.Application, handler: object, **options: object) -> events.EventSubscription:
+def answer(app: web.Application, handler: Any, **options: Any) -> events.EventSubscription:
     return events.get_listener(app).subscribe(
         'plant',
         'ask',
         on_message=handler,
         group='g',
         reply=True,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 
