@@ -550,6 +550,41 @@ def test_manual_features_that_were_added_have_a_health_too(
     assert features.get_lifecycle(app).health() == {'manual': Health(ok=True)}
 
 
+async def test_features_of_a_sub_application_are_told_with_the_rest(
+    app: web.Application, calls: list[str]
+) -> None:
+    class Faulty(Recorder):
+        async def shutdown(self, app: web.Application) -> None:
+            raise ValueError('stuck')
+
+        def health(self) -> Health:
+            return Health(ok=False, ready=False)
+
+    sub = web.Application()
+    Faulty(sub, calls, 'a')
+    app.add_subapp('/sub', sub)
+    lifecycle = features.get_lifecycle(app)
+
+    async with TestServer(app):
+        assert (lifecycle.well, lifecycle.ready) == (False, False)
+        assert list(lifecycle.health()) == ['Faulty']
+
+    assert [failure.feature for failure in lifecycle.failures] == ['Faulty']
+
+
+def test_a_health_of_another_type_is_not_ok(
+    app: web.Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(Recorder):
+        def health(self) -> Health:
+            return True  # type: ignore[return-value]
+
+    Odd(app, [], 'a')
+
+    assert features.get_lifecycle(app).health()['Odd'].ok is False
+    assert 'health() returned True, which is no Health' in caplog.text
+
+
 def test_a_health_that_raises_is_not_ok(
     app: web.Application, calls: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,9 +1,9 @@
 """Application-scoped objects with a lifecycle: start in order, stop in reverse."""
 
 from service_scaffold.features.feature import ServiceFeature, Startup
+from service_scaffold.features.health import Health
 from service_scaffold.features.lifecycle import (
     LIFECYCLE,
-    Health,
     Lifecycle,
     State,
     StopFailure,

@@ -8,7 +8,7 @@ from enum import Enum
 from aiohttp import web
 
 from service_scaffold.features import registry
-from service_scaffold.features.lifecycle import Health
+from service_scaffold.features.health import Health
 
 
 class Startup(Enum):

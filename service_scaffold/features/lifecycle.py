@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from aiohttp import web
 
 from service_scaffold import clock, options
 from service_scaffold.features import budget
+from service_scaffold.features.health import Health
 
 LOGGER = logging.getLogger(__name__)
 
@@ -19,21 +20,6 @@ Hook = Literal['drain', 'before_shutdown', 'shutdown']
 
 DEFAULT_SHUTDOWN_TIMEOUT_S = 20.0
 _STOP_HOOKS: tuple[Hook, ...] = ('drain', 'before_shutdown', 'shutdown')
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How a feature is.
-
-    Args:
-        ok: Whether all is well; else the status says `degraded` and shows `detail`.
-        ready: Whether the service may be given work as far as this feature is concerned.
-        detail: What the status shows: JSON values, no credentials.
-    """
-
-    ok: bool
-    ready: bool = True
-    detail: Mapping[str, object] = field(default_factory=dict)
 
 
 class Managed(Protocol):
@@ -84,6 +70,8 @@ class Lifecycle:
     def __init__(self, app: web.Application) -> None:
         self.state: State = 'created'
         self.failures: list[StopFailure] = []
+        self.failure: Exception | None = None
+        self.on_failure: Callable[[], None] | None = None
         self.registry: dict[Hashable, object] = {}
         self.clock: clock.Clock = clock.SystemClock()
         self._app = app
@@ -91,7 +79,8 @@ class Lifecycle:
         self._started: list[Managed] = []
         self._stopped_hooks: set[Hook] = set()
         self._budget: budget.Budget | None = None
-        self._names: tuple[tuple[int, int], list[tuple[str, Managed]]] = ((0, 0), [])
+        self._below: list[Lifecycle] = []
+        self._names: tuple[tuple[int, ...], list[tuple[str, Managed]]] = ((), [])
         if app.on_startup.frozen:
             return  # too late to manage anything; looking up and adding still works
         app.on_startup.append(self._on_startup)
@@ -152,6 +141,8 @@ class Lifecycle:
         for name, feature in self._named():
             try:
                 health = feature.health()
+                if not isinstance(health, Health | None):
+                    raise TypeError(f'health() returned {health!r}, which is no Health')
             except Exception as error:
                 LOGGER.exception('health() of %s failed', name)
                 health = Health(ok=False, detail={'error': type(error).__name__})
@@ -183,6 +174,13 @@ class Lifecycle:
                 raise
             self._started.append(feature)
         self.state = 'running'
+
+    def fail(self, error: Exception) -> None:
+        """Say that the application cannot go on: it is stopped in order, and its status is 1."""
+        if self.failure is None:
+            self.failure = error
+            if self.on_failure is not None:
+                self.on_failure()
 
     def begin_stop(self) -> None:
         """Say from now on that the application is not ready; nothing stops yet."""
@@ -235,10 +233,17 @@ class Lifecycle:
                 LOGGER.error('%s of %s failed', hook, name, exc_info=error)
 
     def _share(self, app: web.Application) -> None:
-        """Let handlers of sub-applications, too, look things up with their own application."""
+        """Let handlers of sub-applications, too, look things up with their own application.
+
+        Features that were made with a sub-application have a lifecycle of their own, which aiohttp
+        drives within ours; how they are and how they stopped is told with the rest.
+        """
         for sub in app._subapps:
             if LIFECYCLE not in sub:
                 sub[LIFECYCLE] = self
+            elif (below := sub[LIFECYCLE]) is not self and below not in self._below:
+                self._below.append(below)
+                below.failures = self.failures
             if options.CONFIG in self._app and options.CONFIG not in sub:
                 sub[options.CONFIG] = self._app[options.CONFIG]
             self._share(sub)
@@ -249,7 +254,7 @@ class Lifecycle:
         return float(config.get('shutdown_timeout_s', DEFAULT_SHUTDOWN_TIMEOUT_S))
 
     def _named(self) -> list[tuple[str, Managed]]:
-        size = (len(self._features), len(self.registry))
+        size = (len(self._features), len(self.registry), len(self._below))
         if self._names[0] != size:  # nothing is ever taken out of either
             self._names = (size, self._find_names())
         return self._names[1]
@@ -257,6 +262,7 @@ class Lifecycle:
     def _find_names(self) -> list[tuple[str, Managed]]:
         keys = {id(feature): key for key, feature in self.registry.items()}
         known: list[Any] = list(self._features)
+        known += [feature for below in self._below for _, feature in below._named()]
         managed = {id(feature) for feature in known}
         known += [
             feature
