@@ -23,10 +23,16 @@ In brackets the builtin that a leaf also is, so that code written for plain Pyth
     │  ├─ BindingRefused                     the broker refuses one exchange, queue or pattern
     │  ├─ NoResponder                        nobody can answer that request
     │  └─ RemoteError                        the responder failed; `type` and `message` only
-    └─ JournalError
-       ├─ Fenced                             a newer producer with the same id has taken over
-       ├─ OffsetsLost                        committed offsets are no longer in the log
-       └─ GenerationEnded                    the group has rebalanced; the commit came too late
+    ├─ JournalError
+    │  ├─ Fenced                             a newer producer with the same id has taken over
+    │  ├─ OffsetsLost                        committed offsets are no longer in the log
+    │  └─ GenerationEnded                    the group has rebalanced; the commit came too late
+    └─ StreamError
+       ├─ CoPartitionError [ValueError]      topics that belong together differ in partitions
+       ├─ NotOwned [LookupError]             another worker has the partition of that key
+       ├─ OutsideAgent [TypeError]           a table was written where no event is handled
+       └─ StoreError                         the state of a table cannot be opened, read, written
+          └─ StoreDamaged                    it was moved aside; opened again, it is empty
 
 Signals, raised by handlers and not errors: `Reject`, `RetryLater`, `RepeaterCancelled`.
 """
@@ -181,6 +187,30 @@ class OffsetsLost(JournalError):
 
 class GenerationEnded(JournalError):
     """The group has rebalanced since; what the old generation commits is refused."""
+
+
+class StreamError(ScaffoldError):
+    """Base of the errors of agents, tables and their topics."""
+
+
+class CoPartitionError(StreamError, ValueError):
+    """Topics that are joined, or write one table, differ in their number of partitions."""
+
+
+class NotOwned(StreamError, LookupError):
+    """Another worker has the partition of that key, or nobody has it yet."""
+
+
+class OutsideAgent(StreamError, TypeError):
+    """A table was written where no event is being handled, so that no partition is known."""
+
+
+class StoreError(StreamError):
+    """The local state of a table partition cannot be opened, read or written, or is closed."""
+
+
+class StoreDamaged(StoreError):
+    """The local state is unreadable and was moved aside; opened again, it is empty."""
 
 
 class Reject(Exception):

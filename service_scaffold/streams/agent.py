@@ -1,0 +1,156 @@
+"""An agent: a function over the stream of a topic."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service_scaffold.streams.decision import ErrorHook, OnError
+from service_scaffold.streams.effects import Hand
+from service_scaffold.streams.event import Event
+from service_scaffold.streams.stream import Plan, Reads, Source, Stream
+from service_scaffold.streams.topic import Topic
+
+HOPS = frozenset({'group_by', 'through', 'join', 'left_join', 'inner_join', 'outer_join'})
+"""Methods of a stream that say where the body reads from."""
+
+Body = Callable[[Any], Any]
+"""`async def body(stream)`: a coroutine function, or an async generator."""
+
+
+@dataclass
+class AgentStats:
+    """Plain counts, over all lanes since the start.
+
+    Attributes:
+        processed: Events that were handled.
+        failed: Attempts that raised.
+        retried: Attempts that were made again.
+        skipped: Events dropped because an error hook said so.
+        dead_lettered: Events in the dead letters.
+    """
+
+    processed: int = 0
+    failed: int = 0
+    retried: int = 0
+    skipped: int = 0
+    dead_lettered: int = 0
+
+
+class Agent:
+    """One function that handles the events of a topic; made by `@app.agent`.
+
+    Attributes:
+        name: Unique in the application.
+        plan: What it reads: a topic, and what happens on the way to the body.
+        concurrency: Lanes per partition; a key always goes through the same one.
+        sinks: Where its results go: topics, agents, or functions.
+        group: The application's id.
+        stats: Counts.
+        last_error: What it failed with last.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        body: Body,
+        plan: Plan,
+        *,
+        group: str,
+        concurrency: int = 1,
+        sinks: Sequence[Any] = (),
+        on_error: OnError | None = None,
+        help: str = '',
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f'agent {name}: concurrency must be at least 1, not {concurrency!r}')
+        if sinks and not inspect.isasyncgenfunction(inspect.unwrap(body)):
+            raise TypeError(f'agent {name} has sinks, but its function yields nothing')
+        self.name = name
+        self.body = body
+        self.plan = plan
+        self._declared = plan
+        self.group = group
+        self.concurrency = concurrency
+        self.sinks = list(sinks)
+        self.on_error = ErrorHook(on_error)
+        self.help = help or inspect.getdoc(body) or ''
+        self.stats = AgentStats()
+        self.last_error: Exception | None = None
+        self.on_rest: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f'<Agent {self.name}>'
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def topic(self) -> Source:
+        """The topic that values are sent to for this agent."""
+        return self.plan.root
+
+    def add_sink(self, sink: Any) -> None:
+        """Send results there too, from now on."""
+        if not inspect.isasyncgenfunction(inspect.unwrap(self.body)):
+            raise TypeError(f'agent {self.name} yields nothing that a sink could take')
+        self.sinks.append(sink)
+
+    async def send(self, *, key: Any = None, value: Any = None, **options: Any) -> Any:
+        """Send a value to the agent's topic; see `Topic.send`."""
+        return await self.topic.send(key=key, value=value, **options)
+
+    async def cast(self, value: Any = None, *, key: Any = None, **options: Any) -> None:
+        """Send a value to the agent, and do not wait for an answer."""
+        await self.topic.send(key=key, value=value, **options)
+
+    # For its lanes
+
+    def call(self, lane: Reads) -> Any:
+        """Return what running the body gives: a coroutine or an async generator."""
+        return self.body(self.stream(lane))
+
+    def stream(self, reader: Reads) -> Stream:
+        """Return what the body is given."""
+        return Stream(self._declared.input, lane=reader, hops=self._declared.hops)
+
+    @property
+    def may_hop(self) -> bool:
+        """Whether the body's code names something that moves events to another topic."""
+        plain = inspect.unwrap(self.body)
+        code = getattr(plain, '__code__', None)
+        return code is None or not HOPS.isdisjoint(code.co_names)
+
+    def movers(self) -> list[Agent]:
+        """Return the agents that move events to where the body reads them."""
+        found: list[Agent] = []
+        source = self.plan.root
+        for hop in self.plan.hops:
+            found.append(Agent(f'{self.name}.{hop.name}', hop.move, Plan(source), group=self.group))
+            source = hop.target
+        return found
+
+    def decode(self, record: Any, lane: Reads) -> Event:
+        """Return the event of a record of its input."""
+        return self.plan.decode(record, lane)
+
+    def rested(self) -> None:
+        """One of the lanes has nothing to do."""
+        if self.on_rest is not None:
+            self.on_rest()
+
+    async def emit(self, lane: Hand, value: Any) -> None:
+        """Pass on what the body has yielded: to the sinks, and to whoever asked."""
+        event = lane.current[-1] if lane.current else None
+        key = None if event is None else event.key
+        for sink in self.sinks:
+            if isinstance(sink, Topic):
+                await sink.send(key=key, value=value)
+            elif isinstance(sink, Agent):
+                await sink.cast(value, key=key)
+            else:
+                answer = sink(value)
+                if inspect.isawaitable(answer):
+                    await answer

@@ -1,0 +1,202 @@
+"""A checkpoint: what finished events have done is committed together with their offsets."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import msgspec
+
+from service_scaffold.journal.base import Member, NewRecord, Producer, TopicPartition
+from service_scaffold.streams.outbox import Ensure, Outbox, send_all
+from service_scaffold.streams.state import Changes, PartitionState
+
+CHECKPOINT_HEADER = 'c'
+"""On a changelog record: the checkpoint that it belongs to, as text."""
+
+
+class Position(msgspec.Struct, array_like=True):
+    """What a store keeps beside its data.
+
+    Attributes:
+        offset: Of the next changelog record to read.
+    """
+
+    offset: int
+
+
+def write_position(offset: int) -> bytes:
+    """Return what a store keeps."""
+    return msgspec.json.encode(Position(offset))
+
+
+def read_position(data: bytes | None) -> int | None:
+    """Return the offset of the next changelog record; None for a store that has none."""
+    return None if data is None else msgspec.json.decode(data, type=Position).offset
+
+
+@dataclass
+class Snapshot:
+    """One moment of a partition: everything that is finished, and nothing else.
+
+    Attributes:
+        number: Of the checkpoint; they count up.
+        offsets: What is finished of each source.
+        notes: What is finished beyond that.
+        changes: What has changed in each table.
+        sends: What is to be appended, unless it is under way already.
+        mark: How much of the outbox belongs to it.
+    """
+
+    number: int
+    offsets: dict[TopicPartition, int]
+    notes: dict[TopicPartition, str]
+    changes: list[tuple[PartitionState, Changes]] = field(default_factory=list)
+    sends: list[NewRecord] = field(default_factory=list)
+    mark: int = 0
+
+    def logged(self, *, numbered: bool) -> tuple[list[NewRecord], list[PartitionState]]:
+        """Return the changelog records, and beside each the state that it is of."""
+        headers = ((CHECKPOINT_HEADER, str(self.number).encode()),) if numbered else ()
+        records: list[NewRecord] = []
+        states: list[PartitionState] = []
+        for state, changes in self.changes:
+            if state.changelog is not None:
+                topic, partition = state.changelog
+                records += [
+                    NewRecord(topic, value, key, headers, partition)
+                    for key, value in changes.items()
+                ]
+                states += [state] * len(changes)
+        return records, states
+
+
+class Committer(ABC):
+    """How the effects of finished events leave, and how a snapshot is committed."""
+
+    @abstractmethod
+    def send(self, records: list[NewRecord]) -> None:
+        """Take what a finished event has sent."""
+
+    @abstractmethod
+    def take(self, snapshot: Snapshot) -> None:
+        """Note in a snapshot what belongs to it; called at its moment."""
+
+    @abstractmethod
+    async def commit(self, snapshot: Snapshot) -> None:
+        """Commit a snapshot, and write its changes to the stores.
+
+        Raises:
+            GenerationEnded: The partitions may be somebody else's.
+            Fenced: They are.
+        """
+
+    @property
+    @abstractmethod
+    def dirty(self) -> bool:
+        """Whether something was sent that is not committed."""
+
+    async def close(self) -> None:  # noqa: B027 - optional
+        """Let go of what is not committed."""
+
+
+class AtLeastOnce(Committer):
+    """Sends at once; commits offsets when all that belongs to them is confirmed.
+
+    A crash before the offsets are committed repeats events. The changelog records of a checkpoint
+    whose offsets were not committed are recognised by their number, and do not count.
+
+    Args:
+        pump: The task that runs the outbox, ours from now on.
+        offsets: False under at-most-once, where they are committed before.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        producer: Producer,
+        outbox: Outbox,
+        pump: asyncio.Task[None],
+        ensure: Ensure,
+        *,
+        offsets: bool = True,
+    ) -> None:
+        self._offsets = offsets
+        self._member = member
+        self._producer = producer
+        self._outbox = outbox
+        self._pump = pump
+        self._ensure = ensure
+
+    def send(self, records: list[NewRecord]) -> None:
+        self._outbox.put(records)
+
+    def take(self, snapshot: Snapshot) -> None:
+        snapshot.mark = self._outbox.mark
+
+    @property
+    def dirty(self) -> bool:
+        return not self._outbox.empty
+
+    async def commit(self, snapshot: Snapshot) -> None:
+        await self._outbox.delivered(snapshot.mark)
+        records, states = snapshot.logged(numbered=True)
+        offsets = await send_all(self._producer, records, self._ensure) if records else []
+        if snapshot.offsets and self._offsets:
+            await self._member.commit(snapshot.offsets, snapshot.notes)
+        _settle(snapshot, states, offsets)
+
+    async def close(self) -> None:
+        self._pump.cancel()
+        await asyncio.wait({self._pump})
+
+
+class ExactlyOnce(Committer):
+    """Appends outputs, changes and offsets in one transaction per checkpoint."""
+
+    def __init__(self, group: str, member: Member, producer: Producer, ensure: Ensure) -> None:
+        self._group = group
+        self._member = member
+        self._producer = producer
+        self._ensure = ensure
+        self._records: list[NewRecord] = []
+
+    def send(self, records: list[NewRecord]) -> None:
+        self._records += records
+
+    def take(self, snapshot: Snapshot) -> None:
+        snapshot.sends, self._records = self._records, []
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self._records)
+
+    async def commit(self, snapshot: Snapshot) -> None:
+        records, states = snapshot.logged(numbered=False)
+        producer = self._producer
+        await self._ensure(list({record.topic for record in (*snapshot.sends, *records)}))
+        await producer.begin()
+        try:
+            sent = await send_all(producer, [*records, *snapshot.sends], self._ensure)
+            if snapshot.offsets:
+                await producer.send_offsets(
+                    self._group, snapshot.offsets, self._member, snapshot.notes
+                )
+        except BaseException:
+            self._records[:0] = snapshot.sends
+            await producer.abort()
+            raise
+        await producer.commit()
+        _settle(snapshot, states, sent[: len(states)])
+
+    async def close(self) -> None:
+        await self._producer.close()
+
+
+def _settle(snapshot: Snapshot, states: list[PartitionState], offsets: list[int]) -> None:
+    ends: dict[PartitionState, int] = {}
+    for state, offset in zip(states, offsets, strict=True):
+        ends[state] = offset + 1
+    for state, _ in snapshot.changes:
+        state.settle(write_position(ends.get(state, 0)))

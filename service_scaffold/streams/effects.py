@@ -1,0 +1,85 @@
+"""What handling one event has done: all of it counts, at once, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from service_scaffold.journal.base import NewRecord
+from service_scaffold.streams.event import Event
+from service_scaffold.streams.state import Changes, PartitionState
+
+
+class Effects:
+    """Writes and sends of the events that a lane has in hand.
+
+    They become visible to others when the lane has finished with the events; those of a failed
+    attempt are dropped.
+
+    Attributes:
+        writes: Of each table's partition.
+        sends: Records to be appended, in order.
+        then: Called, once each, when they have been applied.
+    """
+
+    __slots__ = ('sends', 'then', 'writes')
+
+    def __init__(self) -> None:
+        self.writes: dict[PartitionState, Changes] = {}
+        self.sends: list[NewRecord] = []
+        self.then: list[Callable[[], None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.writes or self.sends or self.then)
+
+
+class Unit(Protocol):
+    """What a lane works for: a partition, or a channel in memory."""
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing new may begin: a rebalance is under way."""
+
+    def state(self, table: Any) -> PartitionState:
+        """Return this partition of a table."""
+
+    def apply(self, effects: Effects) -> None:
+        """Let the effects of finished events count."""
+
+    def stop(self, error: Exception) -> None:
+        """End the application: an error hook has decided so."""
+
+
+class Hand(Protocol):
+    """Who handles events, seen from what they touch.
+
+    Attributes:
+        unit: What they belong to.
+        current: The events in hand.
+        effects: What handling them has done so far.
+    """
+
+    unit: Unit
+    current: list[Event]
+    effects: Effects
+
+    @property
+    def effective(self) -> bool:
+        """Whether what is sent and written now belongs to an event."""
+
+
+LANE: ContextVar[Hand | None] = ContextVar('service_scaffold_lane', default=None)
+"""The lane in whose task the caller runs; set once per lane, so that it costs nothing per event."""
+
+
+def current_event() -> Event:
+    """Return the event that is being handled: of a batch the last one.
+
+    Raises:
+        LookupError: Nothing is being handled here.
+    """
+    lane = LANE.get()
+    if lane is None or not lane.current:
+        raise LookupError('No event is being handled here')
+    return lane.current[-1]

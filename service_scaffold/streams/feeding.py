@@ -1,0 +1,113 @@
+"""Reading the records of our partitions, and holding back where agents cannot follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service_scaffold.journal.base import Member, TopicPartition
+from service_scaffold.streams.layout import Layout
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.task import Task
+from service_scaffold.streams.topology import Topology
+
+CHUNK = 2_000
+WAIT_S = 0.5
+PAUSED_WAIT_S = 0.02
+AHEAD = 4_096
+"""How far, in offsets, an agent may be ahead of its lowest unfinished event."""
+
+Key = tuple[int, int]
+"""Partition count and number: what a task is found by."""
+
+
+class Feeding:
+    """Fetches for all tasks, and pauses a partition while its agents have enough to do.
+
+    Args:
+        tasks: Those that are ours, kept by the session.
+
+    Attributes:
+        layout: Which topics exist; set by the session.
+        paused: Partitions that are held back.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        settings: StreamSettings,
+        member: Member,
+        tasks: Mapping[Key, Task],
+    ) -> None:
+        self.layout: Layout | None = None
+        self.paused: set[TopicPartition] = set()
+        self._topology = topology
+        self._settings = settings
+        self._member = member
+        self._tasks = tasks
+
+    async def run(self) -> None:
+        """Fetch until the connection is lost."""
+        member = self._member
+        while True:
+            wait_s = PAUSED_WAIT_S if self.paused else WAIT_S
+            records = await member.fetch(CHUNK, wait_s)
+            if records:
+                await self._hand_out(records)
+            self._resume_some()
+
+    async def resume_at_rest(self) -> None:
+        """Resume as soon as an agent has nothing to do, whatever the fetch is waiting for."""
+        while True:
+            await self._topology.until_rest(WAIT_S)
+            self._resume_some()
+
+    def forget_others(self) -> None:
+        """Forget what was held back of partitions that are not ours any more."""
+        self.paused &= self._member.assignment
+
+    def _task(self, where: TopicPartition) -> Task | None:
+        count = self.layout.counts.get(where.topic) if self.layout is not None else None
+        return None if count is None else self._tasks.get((count, where.partition))
+
+    async def _hand_out(self, records: Sequence[Any]) -> None:
+        runs: dict[tuple[str, int], list[Any]] = {}
+        for record in records:
+            where = (record.topic, record.partition)
+            run = runs.get(where)
+            if run is None:
+                runs[where] = [record]
+            else:
+                run.append(record)
+        member = self._member
+        if self._settings.guarantee == 'at_most_once':
+            await member.commit(
+                {TopicPartition(*where): run[-1].offset + 1 for where, run in runs.items()}
+            )
+        for pair, run in runs.items():
+            partition = TopicPartition(*pair)
+            task = self._task(partition)
+            if task is None or task.phase not in ('running', 'held'):
+                continue
+            task.feed(partition.topic, run)
+            if self._is_full(task, partition.topic):
+                self.paused.add(partition)
+                member.pause([partition])
+
+    def _is_full(self, task: Task, topic: str) -> bool:
+        return task.waiting(topic) > self._limit(topic) or task.ahead(topic) > AHEAD
+
+    def _limit(self, topic: str) -> int:
+        return self._topology.maxsize(topic) or self._settings.buffer
+
+    def _resume_some(self) -> None:
+        for where in list(self.paused):
+            task = self._task(where)
+            if task is None:
+                self.paused.discard(where)
+            elif task.phase == 'running' and (
+                task.waiting(where.topic) <= self._limit(where.topic) // 2
+                and task.ahead(where.topic) <= AHEAD // 2
+            ):
+                self.paused.discard(where)
+                self._member.resume([where])

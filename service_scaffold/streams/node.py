@@ -1,0 +1,101 @@
+"""One agent in one partition: its lanes, and how far they have come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service_scaffold.clock import Clock
+from service_scaffold.streams.agent import Agent
+from service_scaffold.streams.effects import Unit
+from service_scaffold.streams.event import Event
+from service_scaffold.streams.lane import Lane
+from service_scaffold.streams.track import Note, Track
+
+Spawn = Callable[[Any, str], 'asyncio.Task[None]']
+"""Starts a task: `spawn(coroutine, name)`."""
+
+
+class Node:
+    """Hands the records of one partition of its topics to the lanes of one agent.
+
+    Attributes:
+        agent: Whose lanes they are.
+        tracks: By topic: what is finished.
+    """
+
+    def __init__(self, agent: Agent, unit: Unit, clock: Clock) -> None:
+        self.agent = agent
+        self.tracks: dict[str, Track] = {}
+        self._lanes = [Lane(agent, unit, self._finished, clock) for _ in range(agent.concurrency)]
+        self._only = self._lanes[0] if len(self._lanes) == 1 else None
+        self._acks = {topic.name: topic.acks for topic in agent.plan.inputs}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Names of the topics it reads."""
+        return tuple(self._acks)
+
+    def begin(self, topic: str, offset: int, note: Note) -> None:
+        """Go on where the group's commit says."""
+        self.tracks[topic] = note.track(self.agent.name, offset)
+
+    def start(self, spawn: Spawn) -> None:
+        """Start the lanes."""
+        for lane in self._lanes:
+            lane.start(spawn)
+
+    def feed(self, topic: str, records: Sequence[Any]) -> None:
+        """Take records of one of the topics, in their order."""
+        track = self.tracks[topic]
+        take = track.take
+        only = self._only
+        if only is not None:
+            for record in records:
+                if take(record.offset):
+                    only.put(record)
+        else:
+            for record in records:
+                if take(record.offset):
+                    self._lane_of(record).put(record)
+        if not self._acks[topic]:
+            for record in records:
+                track.finish(record.offset)
+
+    def _lane_of(self, record: Any) -> Lane:
+        key = record.key
+        place = record.offset if key is None else hash(key)
+        return self._lanes[place % len(self._lanes)]
+
+    def _finished(self, event: Event) -> None:
+        self.tracks[event.topic].finish(event.offset)
+
+    def wake(self) -> None:
+        """Let the lanes begin again what a rebalance has held up."""
+        for lane in self._lanes:
+            lane.wake()
+
+    @property
+    def waiting(self) -> int:
+        """How many records no body has seen."""
+        return sum(lane.waiting for lane in self._lanes)
+
+    @property
+    def resting(self) -> bool:
+        """Whether no body is busy with an event."""
+        return all(lane.resting for lane in self._lanes)
+
+    @property
+    def idle(self) -> bool:
+        """Whether every body waits for an event that has not come yet."""
+        return all(lane.idle for lane in self._lanes)
+
+    @property
+    def backing_off(self) -> bool:
+        """Whether one of the lanes pauses before another attempt."""
+        return any(lane.backing_off for lane in self._lanes)
+
+    async def close(self) -> None:
+        """End the lanes; what they had in hand is not finished."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes))

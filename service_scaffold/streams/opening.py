@@ -1,0 +1,131 @@
+"""Bringing a task to where its partitions were left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from service_scaffold import errors
+from service_scaffold.journal.base import Journal, Member, Producer, TopicPartition
+from service_scaffold.streams import recovery
+from service_scaffold.streams.checkpoint import AtLeastOnce, Committer, ExactlyOnce
+from service_scaffold.streams.node import Spawn
+from service_scaffold.streams.outbox import Ensure, Outbox
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.state import PartitionState
+from service_scaffold.streams.stores.base import Backend
+from service_scaffold.streams.tables.table import Table
+from service_scaffold.streams.task import Task
+from service_scaffold.streams.track import Note, read_note
+
+
+class Opening:
+    """Opens tasks: fences whoever had them, reads their commits, recovers their tables.
+
+    Attributes:
+        progress: How far each recovery is, by table and partition, while one goes on.
+    """
+
+    def __init__(self, journal: Journal, settings: StreamSettings, stores: Backend) -> None:
+        self.progress: dict[tuple[str, int], recovery.Progress] = {}
+        self._journal = journal
+        self._settings = settings
+        self._stores = stores
+
+    async def open(
+        self,
+        task: Task,
+        tables: Sequence[Table],
+        member: Member,
+        producer: Producer,
+        ensure: Ensure,
+        spawn: Spawn,
+    ) -> None:
+        """Open a task, and start its agents.
+
+        Raises:
+            GenerationEnded: It is not ours any more.
+            OffsetsLost: What is committed is no longer in the log.
+            ConnectionLost: The connection has ended.
+        """
+        committer = await self._committer(task, member, producer, ensure, spawn)
+        states: dict[str, PartitionState] = {}
+        try:
+            commits = await self._commits(task, member)
+            committed = max((note.checkpoint for _, note in commits.values()), default=0)
+            for table in tables:
+                states[table.name] = PartitionState(
+                    table.name,
+                    task.number,
+                    self._stores.open(table.name, task.number),
+                    table.logged(task.number),
+                )
+            numbered = self._settings.guarantee != 'exactly_once' and committed > 0
+            await asyncio.gather(
+                *(
+                    self._recover(state, committed if numbered else None)
+                    for state in states.values()
+                )
+            )
+        except BaseException:
+            await committer.close()
+            for state in states.values():
+                state.close()
+            raise
+        task.begin(commits, states, committer, spawn)
+
+    async def _committer(
+        self, task: Task, member: Member, producer: Producer, ensure: Ensure, spawn: Spawn
+    ) -> Committer:
+        group = self._settings.id
+        if self._settings.guarantee == 'exactly_once':
+            # Whoever had the partition is fenced, and its open transaction aborted, before we
+            # look at what is committed.
+            own = await self._journal.producer(f'{group}-{task.count}-{task.number}')
+            return ExactlyOnce(group, member, own, ensure)
+        outbox = Outbox(producer, ensure)
+        pump = spawn(outbox.pump(), f'sending of {task}')
+        offsets = self._settings.guarantee == 'at_least_once'
+        return AtLeastOnce(member, producer, outbox, pump, ensure, offsets=offsets)
+
+    async def _commits(self, task: Task, member: Member) -> dict[str, tuple[int, Note]]:
+        found = await member.committed(task.partitions)
+        fresh = [where for where, commit in found.items() if commit is None]
+        at = 'first' if self._settings.offset_reset == 'earliest' else 'end'
+        begins = await self._journal.offsets(fresh, at) if fresh else {}  # type: ignore[arg-type]
+        commits: dict[str, tuple[int, Note]] = {}
+        for where, commit in found.items():
+            if commit is None:
+                commits[where.topic] = (begins[where], Note())
+            else:
+                commits[where.topic] = (commit.offset, read_note(commit.note))
+        await self._check_retained(commits, task)
+        return commits
+
+    async def _check_retained(self, commits: dict[str, tuple[int, Note]], task: Task) -> None:
+        """Compare what is committed with what the log still has."""
+        first = await self._journal.offsets(task.partitions, 'first')
+        for where, offset in first.items():
+            committed, note = commits[where.topic]
+            if committed >= offset:
+                continue
+            if self._settings.on_offset_lost == 'fail':
+                raise errors.OffsetsLost(
+                    f'{where.topic}/{where.partition}: {committed} is committed, but the log begins'
+                    f' at {offset}; set on_offset_lost to earliest or latest to go on without',
+                    {(where.topic, where.partition): (committed, offset)},
+                )
+            commits[where.topic] = (await self._restart_at(where, offset), Note(note.checkpoint))
+
+    async def _restart_at(self, where: TopicPartition, first: int) -> int:
+        if self._settings.on_offset_lost == 'earliest':
+            return first
+        return (await self._journal.offsets([where], 'end'))[where]
+
+    async def _recover(self, state: PartitionState, committed: int | None) -> None:
+        key = (state.table, state.partition)
+        progress = self.progress[key] = recovery.Progress()
+        try:
+            await recovery.recover(self._journal, state, committed, progress)
+        finally:
+            del self.progress[key]

@@ -1,0 +1,91 @@
+"""Records on their way out, in order, as soon as they may go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from service_scaffold.journal.base import NewRecord, Producer
+
+BATCH = 5_000
+
+Ensure = Callable[[Sequence[str]], Awaitable[None]]
+"""Makes those of the topics that are ours to make and are missing."""
+
+
+class Outbox:
+    """Sends what finished events have sent, at once and in batches.
+
+    Attributes:
+        error: Why a record was not appended; from then on nothing more is sent.
+    """
+
+    def __init__(self, producer: Producer, ensure: Ensure) -> None:
+        self._producer = producer
+        self._ensure = ensure
+        self._records: list[NewRecord] = []
+        self._put = 0
+        self._sent = 0
+        self._fresh = asyncio.Event()
+        self._moved = asyncio.Event()
+        self.error: Exception | None = None
+
+    def put(self, records: Sequence[NewRecord]) -> None:
+        """Send these, after all that was put before."""
+        self._records += records
+        self._put += len(records)
+        self._fresh.set()
+
+    @property
+    def mark(self) -> int:
+        """How many records were put so far; for `delivered`."""
+        return self._put
+
+    @property
+    def empty(self) -> bool:
+        """Whether the broker has confirmed all of them."""
+        return self._sent == self._put
+
+    async def delivered(self, mark: int) -> None:
+        """Wait until the first `mark` records are confirmed.
+
+        Raises:
+            Exception: What a record, or the connection, has failed with.
+        """
+        while self._sent < mark and self.error is None:
+            self._moved.clear()
+            await self._moved.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def pump(self) -> None:
+        """Send until cancelled, or until something fails."""
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            while self._records:
+                batch, self._records = self._records[:BATCH], self._records[BATCH:]
+                try:
+                    await send_all(self._producer, batch, self._ensure)
+                except Exception as error:  # noqa: BLE001 - told to whoever asks for delivery
+                    self.error = error
+                    self._moved.set()
+                    return
+                self._sent += len(batch)
+                self._moved.set()
+
+
+async def send_all(producer: Producer, records: Sequence[NewRecord], ensure: Ensure) -> list[int]:
+    """Append records; return their offsets.
+
+    Raises:
+        PublishError: One of them was refused.
+        ConnectionLost: The connection has ended.
+    """
+    await ensure(list({record.topic for record in records}))
+    offsets: list[int] = []
+    for outcome in await producer.produce(records):
+        if isinstance(outcome, Exception):
+            raise outcome
+        offsets.append(outcome)
+    return offsets

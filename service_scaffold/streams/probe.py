@@ -1,0 +1,98 @@
+"""Finding out where an agent's body reads from, before there are events."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import NoReturn
+
+from service_scaffold import errors
+from service_scaffold.clock import Clock, SystemClock
+from service_scaffold.streams.agent import Agent
+from service_scaffold.streams.event import Event
+from service_scaffold.streams.stream import Hop, Plan, Stream
+
+PROBE_S = 10.0
+
+
+class Probe:
+    """Reads nothing: notes what a body does until it asks for its first event.
+
+    Attributes:
+        stream: What the body iterates over.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self.stream: Stream | None = None
+        self.clock: Clock = SystemClock()
+        self._agent = agent
+        self._asked = asyncio.Event()
+
+    async def until_asked(self) -> None:
+        """Wait until the body has asked for an event."""
+        await self._asked.wait()
+
+    async def next(self, *, keep: bool = False, until: float | None = None) -> Event | None:
+        """Wait for ever: there are no events yet."""
+        self._asked.set()
+        await asyncio.get_running_loop().create_future()
+        return None
+
+    def check(self, stream: Stream) -> None:
+        """Note what the body iterates over."""
+        self.stream = stream
+
+    def hop(self, stream: Stream, name: str, make: Callable[[str], Hop]) -> Hop:
+        """Make what moves the events."""
+        return make(f'{self._agent.group}-{self._agent.name}')
+
+    def batch_limit(self, wanted: int) -> int:
+        """Change nothing."""
+        return wanted
+
+    def ack_by_hand(self) -> None:
+        """Change nothing."""
+
+    def skip(self, event: Event) -> NoReturn:
+        """There is no event."""
+        raise AssertionError('a probe hands out no events')
+
+    ack = skip
+
+
+async def probe(agent: Agent) -> Plan:
+    """Run an agent's body up to its first event, end it, and return what it reads.
+
+    Raises:
+        StreamError: The body does not ask for an event, or fails before.
+    """
+    reader = Probe(agent)
+    body = asyncio.ensure_future(_run(agent, agent.stream(reader)))
+    asked = asyncio.ensure_future(reader.until_asked())
+    try:
+        await asyncio.wait({body, asked}, timeout=PROBE_S, return_when=asyncio.FIRST_COMPLETED)
+        if body.done() and not body.cancelled() and (error := body.exception()) is not None:
+            raise errors.StreamError(f'{agent} fails before its first event: {error}') from error
+        if not asked.done() or reader.stream is None:
+            raise errors.StreamError(
+                f'{agent} uses group_by, through or a join, but asks for no event within'
+                f' {PROBE_S:g} s of its start; do what takes longer in a task'
+            )
+    finally:
+        asked.cancel()
+        body.cancel()
+        await asyncio.wait({body, asked})
+    return Plan(agent.plan.root, reader.stream.hops)
+
+
+async def _run(agent: Agent, stream: Stream) -> None:
+    result = agent.body(stream)
+    if inspect.isasyncgen(result):
+        try:
+            async for _ in result:
+                return
+        finally:
+            await result.aclose()
+    else:
+        await result

@@ -1,0 +1,376 @@
+"""One connection to the log: a member of the group, and the tasks of its partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from service_scaffold import errors
+from service_scaffold.backoff import Backoff
+from service_scaffold.clock import Clock
+from service_scaffold.journal.base import Journal, Member, NewRecord, Producer, TopicPartition
+from service_scaffold.streams.feeding import Feeding, Key
+from service_scaffold.streams.layout import Layout
+from service_scaffold.streams.node import Spawn
+from service_scaffold.streams.opening import Opening
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.task import Task
+from service_scaffold.streams.topic import RecordMetadata
+from service_scaffold.streams.topics import Topics
+from service_scaffold.streams.topology import Topology
+
+LOGGER = logging.getLogger(__name__)
+
+WAIT_S = 0.5
+LOOK_EVERY_S = 1.0
+"""How often missing source topics are looked for."""
+
+
+class Session:
+    """Works on one connection until that is lost.
+
+    Args:
+        failed: Told of what the application cannot go on with.
+
+    Attributes:
+        tasks: The partitions that are ours.
+        layout: Which topics exist, None before the first look.
+        joined: Set as soon as the group has told which partitions are ours.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        settings: StreamSettings,
+        journal: Journal,
+        opening: Opening,
+        clock: Clock,
+        spawn: Spawn,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.tasks: dict[Key, Task] = {}
+        self.layout: Layout | None = None
+        self.joined = asyncio.Event()
+        self.topics = Topics(journal, settings)
+        self._topology = topology
+        self._settings = settings
+        self._journal = journal
+        self._opening = opening
+        self._clock = clock
+        self._spawn = spawn
+        self._failed = failed
+        self._member: Member | None = None
+        self._producer: Producer | None = None
+        self._feeding: Feeding | None = None
+        self._starting: dict[Key, asyncio.Task[None]] = {}
+        self._trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._stopping = False
+
+    # Life
+
+    async def run(self) -> None:
+        """Work until the connection is lost, or something fails that a new one may mend.
+
+        Raises:
+            Exception: Why it has ended.
+        """
+        self._producer = await self._journal.producer()
+        self._member = await self._journal.member(
+            self._settings.id, self, max_pause_s=self._settings.max_pause_s
+        )
+        feeding = Feeding(self._topology, self._settings, self._member, self.tasks)
+        self._feeding = feeding
+        await self.look()
+        parts: list[Awaitable[Any]] = [
+            feeding.run(),
+            self._look_now_and_then(),
+            self._commit_now_and_then(),
+            feeding.resume_at_rest(),
+            self._watch(),
+        ]
+        running = [asyncio.ensure_future(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        finally:
+            for part in running:
+                part.cancel()
+            await asyncio.wait(running)
+
+    async def _watch(self) -> None:
+        """Raise what somebody else has come upon."""
+        await asyncio.wait({self._trouble, self._journal.lost}, return_when=asyncio.FIRST_COMPLETED)
+        raise self._trouble.result() if self._trouble.done() else self._journal.lost.result()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._trouble.done():
+            self._trouble.set_result(error)
+
+    async def drain(self, limit_s: float) -> None:
+        """Begin nothing new, let what runs finish, and commit it."""
+        self._stopping = True
+        for task in self.tasks.values():
+            task.hold()
+        await self._rest(self.tasks.values(), limit_s)
+        await self._commit(self.tasks.values())
+
+    async def close(self) -> None:
+        """End everything; what is not committed happens again. Raises nothing of its own."""
+        self._stopping = True
+        for starting in self._starting.values():
+            starting.cancel()
+        if self._starting:
+            await asyncio.wait(set(self._starting.values()))
+        await asyncio.gather(*(task.close() for task in self.tasks.values()))
+        for key in list(self.tasks):
+            self._forget(key)
+        if self._member is not None:
+            await self._member.close()
+        if self._producer is not None:
+            await self._producer.close()
+
+    async def append(self, record: NewRecord) -> RecordMetadata:
+        """Append a record that belongs to no event.
+
+        Raises:
+            PublishError: The broker has not confirmed it.
+        """
+        if self._producer is None:
+            raise errors.PublishError('There is no connection yet')
+        await self.topics.ensure([record.topic])
+        (outcome,) = await self._producer.produce([record])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return RecordMetadata(record.topic, record.partition, outcome)
+
+    # Topics
+
+    async def look(self) -> None:
+        """See which topics there are, and take part in sharing those that are read."""
+        assert self._member is not None
+        assert self._feeding is not None
+        await self.topics.create_own(self._topology)
+        topology = self._topology
+        counts = await self._journal.partitions(topology.sources)
+        layout = Layout(topology.running, topology.tables.values(), counts, self.topics.default)
+        if self.layout is None or layout.topics != self.layout.topics:
+            changelogs = [table.changelog for table in topology.tables.values()]
+            layout.check_changelogs(await self._journal.partitions(changelogs))
+            await self.topics.create_changelogs(topology.tables.values())
+            if layout.missing:
+                names = ', '.join(sorted(layout.missing))
+                LOGGER.warning('Streams: waiting for topics that do not exist yet: %s', names)
+            self.layout = self._feeding.layout = layout
+            if layout.topics:
+                await self._member.subscribe(sorted(layout.topics))
+        if not layout.topics:
+            self.joined.set()
+
+    async def _look_now_and_then(self) -> None:
+        while self.layout is None or self.layout.missing:
+            await self._clock.sleep(LOOK_EVERY_S)
+            await self.look()
+        await asyncio.get_running_loop().create_future()
+
+    # The group
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """Finish what is in hand, commit it, and begin nothing until we know what is ours."""
+        touched = self._touched(partitions)
+        for task in touched:
+            task.hold()
+        await self._rest(touched, self._settings.drain_s)
+        await self._commit(touched)
+
+    async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Go on with what has stayed, begin what has come, end what has gone."""
+        assert self._member is not None
+        wanted = self._wanted(self._member.assignment | partitions)
+        for key in [key for key in self.tasks if key not in wanted]:
+            await self._end(key)
+        for key, topics in wanted.items():
+            if key in self.tasks and not await self._goes_on(self.tasks[key], topics):
+                await self._end(key)
+        assert self._feeding is not None
+        self._feeding.forget_others()
+        for key in wanted:
+            if key not in self.tasks:
+                self._begin(key)
+        self.joined.set()
+
+    def _wanted(self, assignment: Iterable[TopicPartition]) -> dict[Key, set[str]]:
+        """Return the tasks that we have all partitions of, with their topics."""
+        assert self.layout is not None
+        found: dict[Key, set[str]] = {}
+        for topic, number in assignment:
+            count = self.layout.counts.get(topic)
+            if count is not None:
+                found.setdefault((count, number), set()).add(topic)
+        return {
+            key: topics
+            for key, topics in found.items()
+            if topics
+            == {topic.name for agent in self.layout.agents[key[0]] for topic in agent.plan.inputs}
+        }
+
+    def _touched(self, partitions: Iterable[TopicPartition]) -> list[Task]:
+        wanted = set(partitions)
+        return [task for task in self.tasks.values() if not wanted.isdisjoint(task.partitions)]
+
+    async def _goes_on(self, task: Task, topics: set[str]) -> bool:
+        """Go on with a task, if nobody else has worked on its partitions meanwhile."""
+        assert self._member is not None
+        where = task.partitions
+        if {topic for topic, _ in where} != topics:
+            return False
+        if task.phase == 'recovering':
+            self._member.pause(where)
+            return True
+        commits = await self._member.committed(where)
+        for partition in where:
+            commit = commits[partition]
+            if commit is not None and commit.offset != task.committed[partition.topic]:
+                LOGGER.info('%s was with another worker meanwhile', task)
+                return False
+        await self._member.seek({p: task.position(p.topic) for p in where})
+        paused = () if self._feeding is None else self._feeding.paused
+        self._member.resume([p for p in where if p not in paused])
+        task.release()
+        return True
+
+    async def _rest(self, tasks: Iterable[Task], limit_s: float) -> None:
+        """Wait until no body is busy, at most so long."""
+        tasks = list(tasks)
+        deadline = self._clock.monotonic() + limit_s
+        while not all(task.resting for task in tasks):
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0:
+                busy = ', '.join(str(task) for task in tasks if not task.resting)
+                LOGGER.warning(
+                    'Events in hand did not end within %g s: %s; they are handled again',
+                    limit_s,
+                    busy,
+                )
+                return
+            await self._topology.until_rest(min(left_s, WAIT_S))
+
+    # Tasks
+
+    def _begin(self, key: Key) -> None:
+        assert self.layout is not None
+        assert self._member is not None
+        count, number = key
+        task = Task(number, count, self.layout.agents[count], self._clock, self._failed)
+        self.tasks[key] = task
+        self._member.pause(task.partitions)
+        self._starting[key] = starting = self._spawn(self._start(task), f'start of {task}')
+        starting.add_done_callback(lambda done: self._started(key, done))
+
+    def _started(self, key: Key, done: asyncio.Task[None]) -> None:
+        if self._starting.get(key) is done:
+            del self._starting[key]
+
+    async def _start(self, task: Task) -> None:
+        """Bring a task to where its partitions were left, and let its records come."""
+        assert self.layout is not None
+        assert self._member is not None
+        assert self._producer is not None
+        attempt = 0
+        while True:
+            try:
+                await self._opening.open(
+                    task,
+                    self.layout.tables(task.count),
+                    self._member,
+                    self._producer,
+                    self.topics.ensure,
+                    self._spawn,
+                )
+                break
+            except errors.GenerationEnded:
+                return  # the next assignment begins it again
+            except (errors.ConnectionLost, errors.OffsetsLost) as error:
+                self._fail(error)
+                return
+            except Exception as error:
+                attempt += 1
+                LOGGER.warning('%s cannot start, will try again: %s', task, error, exc_info=error)
+                await self._clock.sleep(Backoff().delay(attempt))
+        for table in self.layout.tables(task.count):
+            state = task.find_state(table.name)
+            if state is not None:
+                table.here[task.number] = state
+        await self._member.seek({p: task.start_of(p.topic) for p in task.partitions})
+        self._member.resume(task.partitions)
+
+    async def _end(self, key: Key) -> None:
+        starting = self._starting.pop(key, None)
+        if starting is not None:
+            starting.cancel()
+            await asyncio.wait({starting})
+        task = self.tasks[key]
+        await task.close()
+        self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        self.tasks.pop(key)
+        count, number = key
+        for table in self.layout.tables(count) if self.layout is not None else ():
+            table.here.pop(number, None)
+
+    # Checkpoints
+
+    async def _commit_now_and_then(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.interval_s)
+            await self._commit(self.tasks.values())
+
+    async def _commit(self, tasks: Iterable[Task]) -> None:
+        await asyncio.gather(*(self._commit_one(task) for task in list(tasks)))
+
+    async def _commit_one(self, task: Task) -> None:
+        try:
+            await task.checkpoint()
+        except errors.GenerationEnded as error:
+            LOGGER.debug('%s: a rebalance came before the checkpoint: %s', task, error)
+        except Exception as error:
+            if not isinstance(error, errors.ScaffoldError):
+                LOGGER.exception('%s: checkpoint failed unexpectedly', task)
+            self._fail(error)
+
+    async def flush(self) -> None:
+        """Commit now all that is finished."""
+        await self._commit(self.tasks.values())
+
+    # How it is
+
+    @property
+    def settled(self) -> bool:
+        """Whether all partitions that are ours are being worked on."""
+        return not self._starting and all(t.phase == 'running' for t in self.tasks.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no body has anything to do with what was fetched."""
+        return all(node.idle for task in self.tasks.values() for node in task.nodes)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something is finished that is not committed."""
+        return any(task.dirty for task in self.tasks.values())
+
+    @property
+    def backing_off(self) -> bool:
+        """Whether somebody pauses before another attempt."""
+        return any(node.backing_off for task in self.tasks.values() for node in task.nodes)
+
+    async def lags(self) -> bool:
+        """Tell whether there are records that have not been fetched."""
+        where = [p for task in self.tasks.values() for p in task.partitions]
+        if not where or self._member is None:
+            return False
+        ends = await self._journal.offsets(where, 'end')
+        return any(self._member.position(p) < ends[p] for p in where)

@@ -1,0 +1,125 @@
+"""One partition of one table on the worker that owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from service_scaffold.journal.base import TopicPartition
+from service_scaffold.streams.stores.base import Store
+
+Changes = dict[bytes, bytes | None]
+"""Encoded key to encoded value; None deletes."""
+
+CACHE_LIMIT = 50_000
+"""How many values, at most, are kept beside a store, so that reading one again costs no look-up."""
+
+
+class PartitionState:
+    """The values of a partition: those in the store, and over them what is not committed yet.
+
+    Attributes:
+        table: Name of the table.
+        partition: Number of the partition.
+        changelog: Where its changes are logged, None for a table that logs nowhere.
+        store: What survives a restart; it holds committed values only.
+    """
+
+    def __init__(
+        self, table: str, partition: int, store: Store, changelog: TopicPartition | None
+    ) -> None:
+        self.table = table
+        self.partition = partition
+        self.changelog = changelog
+        self.store = store
+        self._applied: Changes = {}
+        self._flushing: Changes = {}
+        self._cache: Changes = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the newest value that has been applied."""
+        for layer in (self._applied, self._flushing):
+            if key in layer:
+                return layer[key]
+        return self.committed(key)
+
+    def committed(self, key: bytes) -> bytes | None:
+        """Return the value of the last checkpoint."""
+        if key in self._cache:
+            return self._cache[key]
+        value = self.store.get(key)
+        if len(self._cache) >= CACHE_LIMIT:
+            self._cache.clear()
+        self._cache[key] = value
+        return value
+
+    def scan(
+        self, first: bytes = b'', last: bytes | None = None, over: Changes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values in key order, `first` included, `last` not.
+
+        Args:
+            over: What an event has written and is not applied yet.
+        """
+        newer: Changes = {}
+        for layer in (self._flushing, self._applied, over or {}):
+            for key, value in layer.items():
+                if key >= first and (last is None or key < last):
+                    newer[key] = value
+        if not newer:
+            yield from self.store.scan(first, last)
+            return
+        fresh = iter(sorted(newer.items()))
+        upper = next(fresh, None)
+        for key, value in self.store.scan(first, last):
+            while upper is not None and upper[0] < key:
+                if upper[1] is not None:
+                    yield upper[0], upper[1]
+                upper = next(fresh, None)
+            if key not in newer:
+                yield key, value
+        while upper is not None:
+            if upper[1] is not None:
+                yield upper[0], upper[1]
+            upper = next(fresh, None)
+
+    def __len__(self) -> int:
+        newer = {**self._flushing, **self._applied}
+        change = sum(
+            (value is not None) - (self.store.get(key) is not None) for key, value in newer.items()
+        )
+        return len(self.store) + change
+
+    def apply(self, changes: Changes) -> None:
+        """Take over what an event has written."""
+        self._applied.update(changes)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self._applied or self._flushing)
+
+    def take(self) -> Changes:
+        """Begin a checkpoint: return what has changed since the last one."""
+        if self._flushing:  # the last one has failed
+            self._flushing.update(self._applied)
+        else:
+            self._flushing = self._applied
+        self._applied = {}
+        return self._flushing
+
+    def settle(self, position: bytes) -> None:
+        """End a checkpoint: what was taken is committed at `position` of the changelog."""
+        changes, self._flushing = self._flushing, {}
+        self.store.write(changes, position)
+        if len(self._cache) + len(changes) > CACHE_LIMIT:
+            self._cache.clear()
+        self._cache.update(changes)
+
+    def restore(self, changes: Changes, position: bytes) -> None:
+        """Take over what the changelog says, while recovering."""
+        self.store.write(changes, position)
+        self._cache.clear()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()

@@ -1,0 +1,203 @@
+"""A table: a mapping whose changes are logged, so that any worker can take it over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import Any
+
+from service_scaffold import errors
+from service_scaffold.journal.base import TopicPartition
+from service_scaffold.journal.partitioner import partition_of
+from service_scaffold.streams import serializers
+from service_scaffold.streams.effects import LANE
+from service_scaffold.streams.state import PartitionState
+from service_scaffold.streams.topic import TopicOptions
+
+
+class Table(MutableMapping[Any, Any]):
+    """A mapping, partitioned like the topics whose agents write it; made by `app.Table`.
+
+    In an agent it is the partition of the event in hand: reads see all that was written before,
+    writes count when the event is finished. Elsewhere it is what this worker has: reads see what
+    is committed, writes are refused.
+
+    A missing key gives the default without storing it. Values are stored as bytes: change a
+    mutable one, and assign it again.
+
+    Args:
+        name: Its name; the changelog is `{id}-{name}-changelog`.
+        changelog: Name of the topic with its changes.
+        default: Makes the value of a missing key: a function, or the value itself. None: KeyError.
+        key_type, value_type: What keys and values are decoded into.
+        key_serializer, value_serializer: Their codecs; default text and JSON.
+        partitions: How many; None means as many as the topics whose agents write it.
+        options: More about how its changelog is made.
+        help: What it is for.
+
+    Attributes:
+        count: How many partitions it has; None before the application has started.
+        here: The partitions that this worker owns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        changelog: str,
+        *,
+        default: Any = None,
+        key_type: Any = None,
+        value_type: Any = None,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        partitions: int | None = None,
+        options: TopicOptions | None = None,
+        help: str = '',
+    ) -> None:
+        self.name = name
+        self.changelog = changelog
+        self.help = help
+        self.partitions = partitions
+        self.options = options or TopicOptions(compacting=True)
+        self.count: int | None = partitions
+        self.here: dict[int, PartitionState] = {}
+        self._default = default
+        self._key = serializers.key_codec(key_serializer, key_type)
+        self._value = serializers.value_codec(value_serializer, value_type)
+
+    def __repr__(self) -> str:
+        return f'<Table {self.name}>'
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    # One key
+
+    def __getitem__(self, key: Any) -> Any:
+        data = self._read(key)
+        if data is not None:
+            return self._value.decode(data)
+        if self._default is None:
+            raise KeyError(key)
+        return self._default() if callable(self._default) else self._default
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key; of a missing one `default`, and not the table's own."""
+        data = self._read(key)
+        return default if data is None else self._value.decode(data)
+
+    def __contains__(self, key: object) -> bool:
+        return self._read(key) is not None
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._write(self._encode_key(key), self._value.encode(value))
+
+    def __delitem__(self, key: Any) -> None:
+        if self._read(key) is None:
+            raise KeyError(key)
+        self._write(self._encode_key(key), None)
+
+    def _encode_key(self, key: Any) -> bytes:
+        data = self._key.encode(key)
+        if data is None:
+            raise errors.EncodeError(f'Table {self.name}: None is no key')
+        return data
+
+    def _read(self, key: Any) -> bytes | None:
+        data = self._encode_key(key)
+        lane = LANE.get()
+        if lane is None or not lane.effective:
+            return self._elsewhere(data, key)
+        state = lane.unit.state(self)
+        written = lane.effects.writes.get(state)
+        if written is not None and data in written:
+            return written[data]
+        return state.get(data)
+
+    def _write(self, key: bytes, value: bytes | None) -> None:
+        lane = LANE.get()
+        if lane is None or not lane.effective:
+            raise errors.OutsideAgent(
+                f'Table {self.name} is written where no event is handled, so that its partition is'
+                ' not known; send to a topic, and write it in the agent that reads that topic'
+            )
+        writes = lane.effects.writes
+        state = lane.unit.state(self)
+        changes = writes.get(state)
+        if changes is None:
+            changes = writes[state] = {}
+        changes[key] = value
+
+    def _elsewhere(self, data: bytes, key: Any) -> bytes | None:
+        """Look a key up in what this worker owns."""
+        number = partition_of(data, self.count) if self.count else -1
+        first = self.here.get(number)
+        if first is not None and (value := first.committed(data)) is not None:
+            return value
+        for state in self.here.values():  # an event's partition need not be that of its key
+            if state is not first and (value := state.committed(data)) is not None:
+                return value
+        if first is None:
+            raise errors.NotOwned(
+                f'Table {self.name}: the partition of {key!r} is not here; ask the worker that'
+                ' owns it, with @app.table_route'
+            )
+        return None
+
+    # All keys
+
+    def __iter__(self) -> Iterator[Any]:
+        for key, _ in self._scan():
+            yield self._key.decode(key)
+
+    def items(self) -> Any:
+        """Iterate over keys and values: in an agent those of its partition, else those here."""
+        return [(self._key.decode(key), self._value.decode(data)) for key, data in self._scan()]
+
+    def values(self) -> Any:
+        """Iterate over values; see `items`."""
+        return [self._value.decode(data) for _, data in self._scan()]
+
+    def keys(self) -> Any:
+        """Iterate over keys; see `items`."""
+        return list(self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._scan())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _scan(self) -> Iterator[tuple[bytes, bytes]]:
+        lane = LANE.get()
+        if lane is not None and lane.effective:
+            state = lane.unit.state(self)
+            yield from state.scan(over=lane.effects.writes.get(state))
+            return
+        for _, state in sorted(self.here.items()):
+            yield from state.scan()
+
+    def clear(self) -> None:
+        """Delete every key of the partition."""
+        for key, _ in list(self._scan()):
+            self._write(key, None)
+
+    # For the worker
+
+    def logged(self, partition: int) -> TopicPartition:
+        """Return where the changes of a partition are logged."""
+        return TopicPartition(self.changelog, partition)
+
+    def misplaced(self, topics: Iterable[str], count: int) -> str:
+        """Say why a topic's agent cannot write it."""
+        names = ', '.join(sorted(topics))
+        return (
+            f'Table {self.name} has {self.count} partitions, but it is used by an agent of {names},'
+            f' with {count}; use group_by(..., partitions={self.count}) in that agent, or declare'
+            f' both with the same number'
+        )

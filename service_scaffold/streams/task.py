@@ -1,0 +1,223 @@
+"""All that a worker does with one partition number of topics that belong together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from service_scaffold import errors
+from service_scaffold.clock import Clock
+from service_scaffold.journal.base import TopicPartition
+from service_scaffold.streams.agent import Agent
+from service_scaffold.streams.checkpoint import Committer, Snapshot
+from service_scaffold.streams.effects import Effects
+from service_scaffold.streams.node import Node, Spawn
+from service_scaffold.streams.state import PartitionState
+from service_scaffold.streams.track import Note, write_note
+
+LOGGER = logging.getLogger(__name__)
+
+Phase = Literal['recovering', 'running', 'held', 'closed']
+
+
+class Task:
+    """Partition `number` of every topic with `count` partitions.
+
+    They stand and fall together: agents of several topics may write one table.
+
+    Args:
+        stopped: Told of the error with which an error hook wants the application to end.
+
+    Attributes:
+        number: The partition.
+        count: How many partitions each of its topics has.
+        nodes: One per agent.
+        phase: What it is doing.
+        committed: By topic: the offset that the group has committed.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        count: int,
+        agents: Sequence[Agent],
+        clock: Clock,
+        stopped: Callable[[Exception], None],
+    ) -> None:
+        self.number = number
+        self.count = count
+        self.nodes = [Node(agent, self, clock) for agent in agents]
+        self.phase: Phase = 'recovering'
+        self.committed: dict[str, int] = {}
+        self._by_topic: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for topic in node.topics:
+                self._by_topic.setdefault(topic, []).append(node)
+        self._states: dict[str, PartitionState] = {}
+        self._committer: Committer | None = None
+        self._written: dict[str, tuple[int, str]] = {}
+        self._number = 0
+        self._committing = asyncio.Lock()
+        self._stopped = stopped
+
+    def __str__(self) -> str:
+        return f'partition {self.number} of {", ".join(sorted(self._by_topic))}'
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """What it reads."""
+        return [TopicPartition(topic, self.number) for topic in self._by_topic]
+
+    # Its life
+
+    def begin(
+        self,
+        commits: Mapping[str, tuple[int, Note]],
+        states: Mapping[str, PartitionState],
+        committer: Committer,
+        spawn: Spawn,
+    ) -> None:
+        """Start the agents where the group's commits say."""
+        self._states = dict(states)
+        self._committer = committer
+        for topic, (offset, note) in commits.items():
+            self.committed[topic] = offset
+            self._number = max(self._number, note.checkpoint)
+            for node in self._by_topic[topic]:
+                node.begin(topic, offset, note)
+        self._written = self._progress()
+        for node in self.nodes:
+            node.start(spawn)
+        self.phase = 'running'
+
+    @property
+    def held(self) -> bool:
+        return self.phase != 'running'
+
+    def hold(self) -> None:
+        """Begin nothing new: a rebalance is under way."""
+        if self.phase == 'running':
+            self.phase = 'held'
+
+    def release(self) -> None:
+        """Go on."""
+        if self.phase == 'held':
+            self.phase = 'running'
+            for node in self.nodes:
+                node.wake()
+
+    async def close(self) -> None:
+        """End all that runs; what is not committed happens again, here or elsewhere."""
+        self.phase = 'closed'
+        await asyncio.gather(*(node.close() for node in self.nodes))
+        if self._committer is not None:
+            await self._committer.close()
+        for state in self._states.values():
+            state.close()
+
+    # Records in
+
+    def feed(self, topic: str, records: Sequence[Any]) -> None:
+        """Give records of one of its topics to the agents that read it."""
+        for node in self._by_topic[topic]:
+            node.feed(topic, records)
+
+    def position(self, topic: str) -> int:
+        """Return the offset after the highest one that was fed."""
+        return max(node.tracks[topic].next for node in self._by_topic[topic])
+
+    def start_of(self, topic: str) -> int:
+        """Return the offset to read from after `begin`."""
+        return min(node.tracks[topic].lowest for node in self._by_topic[topic])
+
+    def waiting(self, topic: str) -> int:
+        """How many records of the topic, at most, no body has seen."""
+        return max(node.waiting for node in self._by_topic[topic])
+
+    def ahead(self, topic: str) -> int:
+        """How far feeding is ahead of the lowest unfinished record."""
+        return max(
+            node.tracks[topic].next - node.tracks[topic].lowest for node in self._by_topic[topic]
+        )
+
+    @property
+    def resting(self) -> bool:
+        """Whether no body is busy with an event."""
+        return all(node.resting for node in self.nodes)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do until another record comes, or time passes."""
+        return all(node.idle for node in self.nodes) and not self.dirty
+
+    # Asked by lanes
+
+    def state(self, table: Any) -> PartitionState:
+        state = self._states.get(table.name)
+        if state is None:
+            raise errors.CoPartitionError(table.misplaced(self._by_topic, self.count))
+        return state
+
+    def find_state(self, table: str) -> PartitionState | None:
+        """Return this partition of a table, None if it has none here."""
+        return self._states.get(table)
+
+    def apply(self, effects: Effects) -> None:
+        for state, changes in effects.writes.items():
+            state.apply(changes)
+        if effects.sends and self._committer is not None:
+            self._committer.send(effects.sends)
+        for call in effects.then:
+            call()
+
+    def stop(self, error: Exception) -> None:
+        self._stopped(error)
+
+    # Checkpoints
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something is finished that is not committed."""
+        if self._committer is None:
+            return False
+        return (
+            self._committer.dirty
+            or any(state.dirty for state in self._states.values())
+            or self._progress() != self._written
+        )
+
+    def _progress(self) -> dict[str, tuple[int, str]]:
+        found: dict[str, tuple[int, str]] = {}
+        for topic, nodes in self._by_topic.items():
+            tracks = {node.agent.name: node.tracks[topic] for node in nodes if node.tracks}
+            if tracks:
+                offset = min(track.lowest for track in tracks.values())
+                found[topic] = (offset, write_note(self._number, offset, tracks))
+        return found
+
+    async def checkpoint(self) -> None:
+        """Commit what is finished; nothing that runs has to wait for it.
+
+        Raises:
+            GenerationEnded: A rebalance is under way; what was not committed here may go on here,
+                or happens again elsewhere.
+        """
+        if self.phase in ('recovering', 'closed') or self._committer is None:
+            return
+        async with self._committing:
+            if not self.dirty:
+                return
+            self._number += 1
+            progress = self._progress()
+            snapshot = Snapshot(
+                self._number,
+                {TopicPartition(topic, self.number): at for topic, (at, _) in progress.items()},
+                {TopicPartition(topic, self.number): note for topic, (_, note) in progress.items()},
+                [(state, state.take()) for state in self._states.values() if state.dirty],
+            )
+            self._committer.take(snapshot)
+            await self._committer.commit(snapshot)
+            self._written = progress
+            self.committed = {topic: offset for topic, (offset, _) in progress.items()}

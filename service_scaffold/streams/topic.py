@@ -1,0 +1,257 @@
+"""A topic as agents see it: types, codecs, and sending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from service_scaffold import errors
+from service_scaffold.journal.base import NewRecord, TopicSpec
+from service_scaffold.streams import serializers
+from service_scaffold.streams.effects import LANE
+from service_scaffold.streams.event import Acks, Event
+from service_scaffold.streams.stream import Stream
+
+Guarantee = Literal['at_most_once', 'at_least_once', 'exactly_once']
+GUARANTEES: tuple[Guarantee, ...] = ('at_most_once', 'at_least_once', 'exactly_once')
+"""From the weakest to the strongest."""
+
+
+class RecordMetadata(NamedTuple):
+    """Where a record stands in the log; `partition` None: chosen by the broker's client."""
+
+    topic: str
+    partition: int | None
+    offset: int
+
+
+class Outlet(Protocol):
+    """What sends records that belong to no event."""
+
+    async def append(self, record: NewRecord) -> RecordMetadata: ...
+
+    def prefixed(self, name: str) -> str:
+        """Return a name of the application's own."""
+
+
+@dataclass(frozen=True)
+class TopicOptions:
+    """How a topic is made, where a worker makes it.
+
+    Attributes:
+        partitions: How many; None means the application's `topic_partitions`.
+        replicas: Copies; None means the application's `topic_replication_factor`.
+        retention_s: Seconds that records are kept; None means the broker's default.
+        compacting: Keep the last record of each key.
+        deleting: Delete what is older than the retention, also when compacting.
+        config: More of the broker's topic options; they win.
+    """
+
+    partitions: int | None = None
+    replicas: int | None = None
+    retention_s: float | None = None
+    compacting: bool | None = None
+    deleting: bool | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def spec(self, name: str, partitions: int | None, replicas: int | None) -> TopicSpec:
+        """Return what the journal needs to make the topic."""
+        config: dict[str, str] = {}
+        policies = ['compact'] if self.compacting else []
+        if self.deleting or (self.compacting is False):
+            policies.append('delete')
+        if policies:
+            config['cleanup.policy'] = ','.join(policies)
+        if self.retention_s is not None:
+            config['retention.ms'] = str(int(self.retention_s * 1000))
+        config.update({key: str(value) for key, value in self.config.items()})
+        return TopicSpec(name, self.partitions or partitions, self.replicas or replicas, config)
+
+
+class Topic:
+    """One topic; made by `app.topic`.
+
+    Attributes:
+        name: Its name on the broker.
+        options: How it is made.
+        internal: Ours alone: a worker makes it when it is missing.
+        guarantee: Its own delivery guarantee, None for the application's.
+        like: The topic that it has as many partitions as, if nobody has said a number.
+        acks: False: what is read from it counts as finished at once.
+        maxsize: How many of its records may wait for an agent; None for the application's limit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        outlet: Outlet,
+        *,
+        key_type: Any = None,
+        value_type: Any = None,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        options: TopicOptions | None = None,
+        internal: bool = False,
+        guarantee: Guarantee | None = None,
+        acks: bool = True,
+        maxsize: int | None = None,
+        like: Topic | None = None,
+    ) -> None:
+        self.name = name
+        self.like = like
+        self.options = options or TopicOptions()
+        self.internal = internal
+        self.guarantee = guarantee
+        self.acks = acks
+        self.maxsize = maxsize
+        self.key_type = key_type
+        self.value_type = value_type
+        self._outlet = outlet
+        self._serializers = key_serializer, value_serializer
+        self._key = serializers.key_codec(key_serializer, key_type)
+        self._value = serializers.value_codec(value_serializer, value_type)
+        self.encode_key: Callable[[Any], bytes | None] = self._key.encode
+        self.encode_value: Callable[[Any], bytes | None] = self._value.encode
+
+    def __repr__(self) -> str:
+        return f'<Topic {self.name}>'
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_topic_name(self) -> str:
+        """Return the name on the broker."""
+        return self.name
+
+    @property
+    def prefixed(self) -> str:
+        """The name that topics derived from this one begin with."""
+        return self._outlet.prefixed(self.name)
+
+    def derive(self, name: str, *, key_type: Any, partitions: int | None) -> Topic:
+        """Return an internal topic for the same values by another key."""
+        return Topic(
+            name,
+            self._outlet,
+            key_type=key_type,
+            value_type=self.value_type,
+            value_serializer=self._serializers[1],
+            options=TopicOptions(partitions=partitions),
+            internal=True,
+            like=self,
+        )
+
+    def stream(self) -> Stream:
+        """Return the stream of its values, to be joined or given to an agent."""
+        return Stream(self)
+
+    def decode(self, record: Any, lane: Acks | None = None) -> Event:
+        """Return the event of a record.
+
+        Raises:
+            DecodeError: The bytes are not of the declared type; the message says what is wrong.
+        """
+        value = record.value
+        key = record.key
+        return Event(
+            None if key is None else self._key.decode(key),
+            None if value is None else self._value.decode(value),
+            record,
+            lane,
+        )
+
+    async def send(
+        self,
+        *,
+        key: Any = None,
+        value: Any = None,
+        partition: int | None = None,
+        timestamp: float | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> RecordMetadata | None:
+        """Send a value.
+
+        While an event is being handled it is part of that: it goes out when the event is finished
+        (under exactly-once with the checkpoint), not at all when the attempt fails, and None is
+        returned. Elsewhere it is awaited until the broker has confirmed.
+
+        Args:
+            timestamp: Epoch seconds; default that of the event being handled, else now.
+
+        Raises:
+            EncodeError: Key or value do not fit the topic.
+            PublishError: The broker has not confirmed it in time.
+        """
+        record = self.record(key, value, partition, timestamp, headers)
+        lane = LANE.get()
+        if lane is not None and lane.effective:
+            lane.effects.sends.append(record)
+            return None
+        return await self._outlet.append(record)
+
+    async def forward(self, event: Event, key: Any = None) -> None:
+        """Send an event's own bytes, headers and timestamp; see `Event.forward`."""
+        message = event.message
+        record = NewRecord(
+            self.name,
+            message.value,
+            message.key if key is None else self.encode_key(key),
+            tuple(message.headers),
+            timestamp=message.timestamp,
+        )
+        lane = LANE.get()
+        if lane is not None and lane.effective:
+            lane.effects.sends.append(record)
+        else:
+            await self._outlet.append(record)
+
+    def record(
+        self,
+        key: Any,
+        value: Any,
+        partition: int | None = None,
+        timestamp: float | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> NewRecord:
+        """Return the record of a value; its timestamp is that of the event in hand."""
+        if timestamp is not None:
+            at: int | None = int(timestamp * 1000)
+        else:
+            lane = LANE.get()
+            at = lane.current[-1].timestamp_ms if lane is not None and lane.current else None
+        return NewRecord(
+            self.name,
+            None if value is None else self.encode_value(value),
+            None if key is None else self.encode_key(key),
+            _headers(headers) if headers else (),
+            partition,
+            at,
+        )
+
+
+def _headers(headers: Mapping[str, str | bytes]) -> tuple[tuple[str, bytes], ...]:
+    return tuple(
+        (name, value.encode() if isinstance(value, str) else value)
+        for name, value in headers.items()
+    )
+
+
+def check_guarantee(topic: str, wanted: str | None, most: Guarantee) -> Guarantee | None:
+    """Return a topic's own guarantee.
+
+    Raises:
+        ConfigError: It is unknown, or more than the application gives.
+    """
+    if wanted is None:
+        return None
+    if wanted not in GUARANTEES:
+        raise errors.ConfigError(
+            f'Topic {topic}: delivery_guarantee={wanted!r} is none of {", ".join(GUARANTEES)}'
+        )
+    if GUARANTEES.index(wanted) > GUARANTEES.index(most):
+        raise errors.ConfigError(
+            f'Topic {topic} asks for {wanted}, but the application gives {most};'
+            f' set processing_guarantee={wanted!r} for the application'
+        )
+    return wanted

@@ -1,0 +1,79 @@
+"""Making the topics that are ours to make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from service_scaffold.journal.base import Journal, TopicSpec
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.tables.table import Table
+from service_scaffold.streams.topology import Topology
+
+PARTITIONS = 4
+"""Of a topic for which nobody has said a number, where the broker has no default of its own."""
+
+
+class Topics:
+    """The topics of one connection.
+
+    Internal topics and changelogs are made, declared topics only with `partitions`, dead-letter
+    topics when they are first needed. Nothing is made where the application must not declare.
+    """
+
+    def __init__(self, journal: Journal, settings: StreamSettings) -> None:
+        self._journal = journal
+        self._settings = settings
+        self._known: set[str] = set()
+        self._own: dict[str, TopicSpec] = {}
+
+    @property
+    def default(self) -> int:
+        """Partitions of a table that nobody is known to write."""
+        return self._settings.topic_partitions or PARTITIONS
+
+    async def create_own(self, topology: Topology) -> None:
+        """Make what the declared topics say; one that is to be like another waits for that.
+
+        Raises:
+            JournalError: The broker refuses.
+        """
+        for topic in topology.topics.values():
+            if topic.name in self._own or not (topic.internal or topic.options.partitions):
+                continue
+            count: int | None = self._settings.topic_partitions
+            if topic.like is not None and topic.options.partitions is None:
+                count = await self._count(topic.like.name)
+                if count is None:
+                    continue
+            self._own[topic.name] = topic.options.spec(
+                topic.name, count, self._settings.topic_replicas
+            )
+        await self._create([spec for name, spec in self._own.items() if name not in self._known])
+
+    async def _count(self, topic: str) -> int | None:
+        made = self._own.get(topic)
+        if made is not None and made.partitions is not None:
+            return made.partitions
+        return (await self._journal.partitions([topic]))[topic]
+
+    async def create_changelogs(self, tables: Iterable[Table]) -> None:
+        """Make a changelog for each table."""
+        replicas = self._settings.topic_replicas
+        await self._create(
+            [table.options.spec(table.changelog, table.count, replicas) for table in tables]
+        )
+
+    async def ensure(self, names: Sequence[str]) -> None:
+        """Make a topic that records are about to be appended to, if it is missing."""
+        fresh = [name for name in names if name not in self._known]
+        if not fresh:
+            return
+        replicas, partitions = self._settings.topic_replicas, self._settings.topic_partitions
+        await self._create(
+            [self._own.get(name) or TopicSpec(name, partitions, replicas) for name in fresh]
+        )
+
+    async def _create(self, specs: Sequence[TopicSpec]) -> None:
+        if specs and self._settings.may_declare:
+            await self._journal.create(specs)
+        self._known.update(spec.name for spec in specs)

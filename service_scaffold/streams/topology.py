@@ -1,0 +1,287 @@
+"""What an application declares: topics, agents, tables, timers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from service_scaffold import errors
+from service_scaffold.journal.base import NewRecord
+from service_scaffold.streams.agent import Agent, Body
+from service_scaffold.streams.decision import OnError
+from service_scaffold.streams.probe import probe
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.stream import Plan, Stream
+from service_scaffold.streams.tables import table as tables
+from service_scaffold.streams.topic import RecordMetadata, Topic, TopicOptions, check_guarantee
+
+Seconds = float
+
+
+class Runtime(Protocol):
+    """What makes the declared things work."""
+
+    async def append(self, record: NewRecord) -> RecordMetadata: ...
+
+
+class Topology:
+    """Everything that was declared; nothing of it runs before the application starts.
+
+    Attributes:
+        settings: Of the application; its id is the prefix of internal names.
+        topics: By name.
+        agents: By name.
+        tables: By name.
+        movers: Agents of our own that move events to other topics; known after `discover`.
+        runtime: What it runs on, None while it does not.
+    """
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self.settings = settings
+        self.topics: dict[str, Topic] = {}
+        self.agents: dict[str, Agent] = {}
+        self.tables: dict[str, tables.Table] = {}
+        self.movers: list[Agent] = []
+        self.runtime: Runtime | None = None
+        self._rested = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        """The application's id: its consumer group, and prefix of what is its own."""
+        return self.settings.id
+
+    # Topics
+
+    def topic(
+        self,
+        topic: str,
+        *,
+        key_type: Any = None,
+        value_type: Any = None,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        partitions: int | None = None,
+        retention: Any = None,
+        compacting: bool | None = None,
+        deleting: bool | None = None,
+        replicas: int | None = None,
+        acks: bool = True,
+        delivery_guarantee: str | None = None,
+        maxsize: int | None = None,
+        root: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        internal: bool = False,
+    ) -> Topic:
+        """Declare a topic; once more, with the same name, it is the same.
+
+        Args:
+            key_type, value_type: What keys and values are decoded into, and checked against.
+            key_serializer, value_serializer: Codecs by name; default text and JSON.
+            partitions: Given, a worker makes the topic if it is missing.
+            retention: Seconds, or a timedelta, that records are kept.
+            compacting, deleting, replicas, config: How it is made.
+            acks: False: what is read counts as finished at once.
+            delivery_guarantee: A weaker one than the application's, for this topic.
+            maxsize: How many of its records may wait for an agent, per partition.
+            root: Prefix of the name.
+
+        Raises:
+            ConfigError: The guarantee is unknown, or more than the application's.
+        """
+        name = f'{root}{topic}' if root else topic
+        guarantee = check_guarantee(name, delivery_guarantee, self.settings.guarantee)
+        seconds = retention.total_seconds() if hasattr(retention, 'total_seconds') else retention
+        made = Topic(
+            name,
+            self,
+            key_type=key_type,
+            value_type=value_type,
+            key_serializer=key_serializer,
+            value_serializer=value_serializer,
+            options=TopicOptions(
+                partitions, replicas, seconds, compacting, deleting, dict(config or {})
+            ),
+            internal=internal,
+            guarantee=guarantee,
+            acks=acks,
+            maxsize=maxsize,
+        )
+        known = self.topics.setdefault(name, made)
+        if known is not made and (key_type or value_type or partitions):
+            self.topics[name] = made  # the later declaration says more
+            return made
+        return known
+
+    def prefixed(self, name: str) -> str:
+        """Return a name of the application's own."""
+        return f'{self.id}-{name}'
+
+    def maxsize(self, topic: str) -> int | None:
+        """Return how many records of a topic may wait, None for the application's limit."""
+        found = self.topics.get(topic)
+        return None if found is None else found.maxsize
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of all topics that agents read."""
+        return sorted({t.name for agent in self.running for t in agent.plan.inputs})
+
+    @property
+    def running(self) -> list[Agent]:
+        """The declared agents, and those that move events for them."""
+        return [*self.agents.values(), *self.movers]
+
+    # Agents
+
+    def agent(
+        self,
+        channel: Any = None,
+        *,
+        name: str | None = None,
+        concurrency: int = 1,
+        sink: Sequence[Any] | None = None,
+        on_error: OnError | None = None,
+        supervisor_strategy: Any = None,
+        help: str | None = None,
+        isolated_partitions: bool = False,
+        key_type: Any = None,
+        value_type: Any = None,
+    ) -> Callable[[Body], Agent]:
+        """Declare an agent: `@app.agent(topic) async def body(stream): ...`.
+
+        Args:
+            channel: A topic, its name, or a stream; None makes a topic of the agent's own.
+            name: Default the function's.
+            concurrency: Lanes per partition; a key goes through the same one, in order.
+            sink: Where what the body yields goes: topics, agents, functions.
+            on_error: `(agent, exc)` or `(agent, exc, event)`, returns a `Decision`; default three
+                attempts, then the dead letters.
+            help: Default the function's docstring.
+
+        Raises:
+            ValueError: The name is taken, or `concurrency` is less than 1.
+            TypeError: The function is no coroutine function and no async generator.
+        """
+
+        def declare(body: Body) -> Agent:
+            chosen = name or getattr(body, '__name__', None) or type(body).__name__
+            if chosen in self.agents:
+                raise ValueError(f'There is an agent {chosen!r} already; give this one a name=')
+            _check_body(chosen, body)
+            agent = Agent(
+                chosen,
+                body,
+                self._plan(chosen, channel, key_type, value_type),
+                group=self.id,
+                concurrency=concurrency,
+                sinks=sink or (),
+                on_error=on_error,
+                help=help or '',
+            )
+            agent.on_rest = self._rested.set
+            self.agents[chosen] = agent
+            return agent
+
+        return declare
+
+    def _plan(self, agent: str, channel: Any, key_type: Any, value_type: Any) -> Plan:
+        if channel is None:
+            name = f'{self.id}-{agent}'
+            return Plan(self.topic(name, key_type=key_type, value_type=value_type, internal=True))
+        if isinstance(channel, str):
+            return Plan(self.topic(channel, key_type=key_type, value_type=value_type))
+        if isinstance(channel, Stream):
+            return channel.plan
+        if isinstance(channel, Topic):
+            return Plan(channel)
+        raise TypeError(f'agent {agent}: a topic, a name or a stream is needed, not {channel!r}')
+
+    async def discover(self) -> None:
+        """Find out what the bodies do with their streams before their first event.
+
+        A body that names `group_by`, `through` or a join is run up to its first event, and ended.
+
+        Raises:
+            StreamError: It does not get there.
+        """
+        for agent in self.agents.values():
+            if agent.may_hop:
+                agent.plan = await probe(agent)
+        movers: dict[tuple[str, str], Agent] = {}
+        for agent in self.agents.values():
+            for mover in agent.movers():
+                movers.setdefault((mover.name, mover.plan.input.name), mover)
+            for hop in agent.plan.hops:
+                self.topics.setdefault(hop.target.name, cast(Topic, hop.target))
+        self.movers = list(movers.values())
+        for mover in self.movers:
+            mover.on_rest = self._rested.set
+
+    async def until_rest(self, limit_s: float) -> None:
+        """Wait until some body waits for an event again, at most so long."""
+        self._rested.clear()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._rested.wait()
+        except TimeoutError:
+            return
+
+    # Tables
+
+    def Table(  # noqa: N802 - the name that users know
+        self,
+        name: str,
+        *,
+        default: Any = None,
+        key_type: Any = None,
+        value_type: Any = None,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+        partitions: int | None = None,
+        help: str | None = None,
+    ) -> tables.Table:
+        """Declare a table; see `Table`.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+        if name in self.tables:
+            raise ValueError(f'There is a table {name!r} already')
+        table = self.tables[name] = tables.Table(
+            name,
+            f'{self.id}-{name}-changelog',
+            default=default,
+            key_type=key_type,
+            value_type=value_type,
+            key_serializer=key_serializer,
+            value_serializer=value_serializer,
+            partitions=partitions,
+            help=help or '',
+        )
+        return table
+
+    table = Table
+    """The same as `Table`."""
+
+    # Sending
+
+    async def append(self, record: NewRecord) -> RecordMetadata:
+        """Append a record that belongs to no event.
+
+        Raises:
+            PublishError: The application is not running, or the broker has not confirmed.
+        """
+        if self.runtime is None:
+            raise errors.PublishError(
+                f'{record.topic}: the application {self.id} is not running; send after its start'
+            )
+        return await self.runtime.append(record)
+
+
+def _check_body(name: str, body: Body) -> None:
+    plain = inspect.unwrap(body)
+    call = plain if inspect.isroutine(plain) else getattr(plain, '__call__', plain)  # noqa: B004
+    if not (inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)):
+        raise TypeError(f'agent {name}: {body!r} must be an `async def` that takes a stream')

@@ -1,0 +1,209 @@
+"""The feature that runs what was declared, whatever the broker does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from service_scaffold import errors, features, scheduler
+from service_scaffold.backoff import Backoff
+from service_scaffold.journal.base import Journal, NewRecord
+from service_scaffold.streams.opening import Opening
+from service_scaffold.streams.session import Session
+from service_scaffold.streams.stores.base import Backend
+from service_scaffold.streams.topic import RecordMetadata
+from service_scaffold.streams.topology import Topology
+
+LOGGER = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+CLOSE_S = 3.0
+STABLE_S = 30.0
+APPEND_S = 5.0
+JOIN_LOOK_S = 0.005
+
+FATAL = (errors.CoPartitionError, errors.ConfigError)
+"""What another connection would not mend: the application stops."""
+
+
+class Worker(features.ServiceFeature):
+    """Runs the agents of an application as one member of its group.
+
+    It connects by itself, and again when the connection is lost: what was in hand and not
+    committed is handled again.
+
+    Attributes:
+        topology: What it runs.
+        session: The connection that is up, None while there is none.
+        error: Why there is none; None before the first attempt has ended.
+        failure: What the application cannot go on with.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        topology: Topology,
+        open_journal: Callable[[], Journal],
+        open_stores: Callable[[], Backend],
+    ) -> None:
+        super().__init__(app)
+        self.topology = topology
+        self.session: Session | None = None
+        self.error: Exception | None = None
+        self.failure: Exception | None = None
+        self._open_journal = open_journal
+        self._open_stores = open_stores
+        self._stores: Backend | None = None
+        self._clock = features.get_clock(app)
+        self._task: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self._opening: Opening | None = None
+
+    async def startup(self, app: web.Application) -> None:
+        """Begin to connect; agents run as soon as the broker is there."""
+        await self.topology.discover()
+        self._stores = self._open_stores()
+        self.topology.runtime = self
+        self._task = scheduler.get_scheduler(app).spawn(self._supervise(), name='streams')
+
+    async def drain(self, app: web.Application) -> None:
+        """Take nothing more in, finish what runs, and commit it."""
+        if self.session is not None:
+            await self.session.drain(self.topology.settings.drain_s)
+
+    async def shutdown(self, app: web.Application) -> None:
+        """Leave the group, and let go of stores and connection."""
+        self.topology.runtime = None
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        if self._stores is not None:
+            self._stores.close()
+
+    def health(self) -> features.Health:
+        """Ready when every partition that is ours is recovered and runs."""
+        detail: dict[str, Any] = {}
+        session = self.session
+        if self.failure is not None:
+            return features.Health(False, ready=False, detail={'error': str(self.failure)})
+        if session is None:
+            detail['error'] = str(self.error) if self.error else 'not connected yet'
+            return features.Health(ok=False, ready=False, detail=detail)
+        if session.layout is not None and session.layout.missing:
+            detail['missing_topics'] = sorted(session.layout.missing)
+        if self._opening is not None and self._opening.progress:
+            detail['recovering'] = {
+                f'{table}/{number}': f'{progress.read} of {progress.total}'
+                for (table, number), progress in self._opening.progress.items()
+            }
+        waiting = [str(task) for task in session.tasks.values() if task.phase == 'recovering']
+        ready = session.joined.is_set() and not waiting
+        detail['partitions'] = sum(len(task.partitions) for task in session.tasks.values())
+        return features.Health(
+            ok=ready and 'missing_topics' not in detail, ready=ready, detail=detail
+        )
+
+    async def append(self, record: NewRecord) -> RecordMetadata:
+        """Append a record that belongs to no event, waiting for a connection for a while.
+
+        Raises:
+            PublishError: There was none, or the broker has not confirmed.
+        """
+        try:
+            async with asyncio.timeout(APPEND_S):
+                await self._connected.wait()
+                assert self.session is not None
+                return await self.session.append(record)
+        except TimeoutError:
+            raise errors.PublishError(
+                f'{record.topic}: no confirm within {APPEND_S:g} s; {self.error or "connecting"}'
+            ) from None
+
+    async def until_joined(self) -> None:
+        """Wait until the group has told what is ours, and all of that runs."""
+        while True:
+            await self._connected.wait()
+            session = self.session
+            if session is not None:
+                await session.joined.wait()
+                if session is self.session and session.settled:
+                    return
+            await asyncio.sleep(JOIN_LOOK_S)
+
+    # Connections
+
+    def _spawn(self, coro: Any, name: str) -> asyncio.Task[None]:
+        return scheduler.get_scheduler(self.app).spawn(coro, name=name)
+
+    async def _supervise(self) -> None:
+        backoff = Backoff()
+        attempt = 0
+        down = False
+        while self.failure is None:
+            began = self._clock.monotonic()
+            journal = self._open_journal()
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await journal.connect()
+                if down:
+                    LOGGER.info('Streams of %s: connected again', self.topology.id)
+                    down = False
+                await self._use(journal)
+            except Exception as error:
+                if isinstance(error, FATAL):
+                    self.fail(error)
+                    break
+                self.error = error
+                if not down:
+                    known = isinstance(error, errors.ScaffoldError | OSError | TimeoutError)
+                    LOGGER.warning(
+                        'Streams of %s: interrupted, will go on: %s',
+                        self.topology.id,
+                        error or type(error).__name__,
+                        exc_info=None if known else error,
+                    )
+                    down = True
+            finally:
+                await self._close(journal)
+            attempt = 0 if self._clock.monotonic() - began > STABLE_S else attempt + 1
+            await self._clock.sleep(backoff.delay(attempt + 1))
+
+    async def _use(self, journal: Journal) -> None:
+        assert self._stores is not None
+        opening = self._opening = Opening(journal, self.topology.settings, self._stores)
+        session = Session(
+            self.topology,
+            self.topology.settings,
+            journal,
+            opening,
+            self._clock,
+            self._spawn,
+            self.fail,
+        )
+        self.session = session
+        self._connected.set()
+        try:
+            await session.run()
+        finally:
+            self._connected.clear()
+            await session.close()
+            self.session = None
+
+    async def _close(self, journal: Journal) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await journal.close()
+        except TimeoutError:
+            LOGGER.warning('Streams of %s: closing the connection took too long', self.topology.id)
+
+    def fail(self, error: Exception) -> None:
+        """Stop the application: this cannot go on."""
+        if self.failure is None:
+            self.failure = error
+            LOGGER.critical('Streams of %s cannot go on: %s', self.topology.id, error)
+            features.get_lifecycle(self.app).fail(error)
