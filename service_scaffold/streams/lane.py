@@ -251,7 +251,7 @@ class Lane:
                 if self._closed or _is_cancelled():
                     raise
                 await self._failed(errors.StreamError(f'{self}: the body has cancelled itself'))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - judged by the agent's error hook
                 await self._failed(error)
 
     async def _run_body(self) -> None:
