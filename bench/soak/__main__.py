@@ -41,7 +41,9 @@ def arguments() -> argparse.Namespace:
         description='Let services work for a long time while faults happen. Status 1: a promise '
         'was not kept. SIGINT ends it early, with a report.',
     )
-    parser.add_argument('transports', nargs='*', choices=[*BROKERS, []], metavar='TRANSPORT')
+    parser.add_argument(
+        'transports', nargs='*', metavar='TRANSPORT', help=f'default: {" ".join(BROKERS)}'
+    )
     parser.add_argument('--minutes', type=float, default=30, help='how long [%(default)s]')
     parser.add_argument('--rate', type=float, default=200, help='messages a second [%(default)s]')
     parser.add_argument(
@@ -49,11 +51,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='which faults [%(default)s]')
     parser.add_argument('--keep', type=Path, help='directory for the records [a temporary one]')
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := set(options.transports) - BROKERS.keys():
+        parser.error(f'unknown transports: {", ".join(sorted(unknown))}')
+    return options
 
 
-def soak(names: list[str], plan: Plan, directory: Path) -> dict[str, Evidence]:
-    """Run every transport in a thread of its own."""
+def soak(names: list[str], plan: Plan, directory: Path) -> dict[str, Evidence | BaseException]:
+    """Run every transport in a thread of its own; one that fails does not end the others."""
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -63,18 +68,26 @@ def soak(names: list[str], plan: Plan, directory: Path) -> dict[str, Evidence]:
         runs[name] = Soak(BROKERS[name](), plan, place, ended)
     with ThreadPoolExecutor(len(runs)) as threads:
         done = {name: threads.submit(run.run) for name, run in runs.items()}
-        return {name: future.result() for name, future in done.items()}
+    return {name: future.exception() or future.result() for name, future in done.items()}
 
 
-def tell(runs: dict[str, Evidence], directory: Path) -> int:
+def tell(runs: dict[str, Evidence | BaseException], directory: Path) -> int:
     """Print the report; return the status of the process."""
-    print(report.table(runs))
-    failures = {name: report.broken(evidence) for name, evidence in runs.items()}
-    for name, evidence in runs.items():
+    failures = {
+        name: [f'it could not go on: {e!r}']
+        for name, e in runs.items()
+        if isinstance(e, BaseException)
+    }
+    evidences = {name: e for name, e in runs.items() if isinstance(e, Evidence)}
+    if evidences:
+        print(report.table(evidences))
+    for name, evidence in evidences.items():
+        failures[name] = report.broken(evidence)
         for line, count in evidence.errors().most_common(5):
             print(f'{name}: {count} times {line}')
-        for failure in failures[name]:
-            print(f'{name}: BROKEN: {failure}')
+    for name, sentences in failures.items():
+        for sentence in sentences:
+            print(f'{name}: BROKEN: {sentence}')
     if any(failures.values()):
         print(f'Promises were broken; records and logs: {directory}')
         return 1

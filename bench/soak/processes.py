@@ -50,11 +50,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start a process; a consumer's is waited for until it is in its group.
-
-        Raises:
-            TimeoutError: It is not within `START_S`.
-        """
+        """Start a process; a consumer's is waited for until it is in its group."""
         # Warnings are on, so that a socket that nobody closed is told.
         command = [sys.executable, '-W', 'default', '-m', 'bench.soak.service', self.role]
         with self.log.open('ab') as log:
@@ -68,7 +64,7 @@ class Service:
                 start_new_session=True,
             )
         if self.role == 'consumer':
-            wait_until(self._is_active, START_S, interval_s=0.1)
+            self._wait_active(self._process)
 
     def terminate(self) -> None:
         """Send SIGTERM and wait for the end; a status other than 0 is a failure."""
@@ -115,9 +111,15 @@ class Service:
     def _signal(self, number: signal.Signals) -> None:
         self._running().send_signal(number)
 
-    def _is_active(self) -> bool:
-        process = self._running()
-        if process.poll() is not None:
-            raise RuntimeError(f'{self.instance} ended with {process.returncode}; see {self.log}')
+    def _wait_active(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until it says so; if it ends instead, that is for `check` to note."""
         active = f'active {process.pid}\n'
-        return self.samples.exists() and active in self.samples.read_text()
+
+        def settled() -> bool:
+            said = self.samples.exists() and active in self.samples.read_text()
+            return said or process.poll() is not None
+
+        try:
+            wait_until(settled, START_S, interval_s=0.1)
+        except TimeoutError:
+            self.failures.append(f'{self.instance} is not in its group {START_S:.0f} s later')
