@@ -107,7 +107,9 @@ class Gate:
         await self._web.shutdown(timeout=0.2)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        answer = self._cors.preflight(request) if self._cors is not None else None
+        answer: web.Response | None = None
+        if self._cors is not None and request.method == 'OPTIONS':
+            answer = self._cors.preflight(request)
         if answer is None:
             answer = self._answer(request)
         if self._cors is not None:

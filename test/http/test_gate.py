@@ -47,6 +47,16 @@ async def test_only_live_and_status_are_answered(path, status):
             assert answer.headers['Retry-After'] == '1'
 
 
+async def test_only_options_is_a_preflight():
+    headers = {'Origin': 'https://app.example', 'Access-Control-Request-Method': 'PUT'}
+
+    async with opened() as (client, _, _):
+        async with client.options('/plant/x', headers=headers) as preflight:
+            assert preflight.status == 204
+        async with client.get('/_service/live', headers=headers) as live:
+            assert live.status == 200
+
+
 async def test_connections_go_to_the_application_once_it_is_admitted():
     """Those that the gate has accepted before are answered by it, not dropped."""
 
