@@ -222,6 +222,8 @@ class Client:
 
     def tick(self) -> None:
         """Ping when it is time; to be called about once a second."""
+        if self._stream.held:
+            self._paho._ping_t = 0  # the answer is among what we do not read
         self._paho.loop_misc()
 
     def _on_connect(

@@ -113,6 +113,7 @@ class Connection:
         self._forget(errors.ConnectionLost(f'The connection to {self} is closed'))
         try:
             if good:
+                self._stream.go_on()  # or the broker's answer to the good-bye is never seen
                 self._client.disconnect(end_session=end_session)
                 self._flush()
                 async with asyncio.timeout(_CLOSE_S):
@@ -170,7 +171,7 @@ class Connection:
     def _watch(self, due: float) -> None:
         """Let the library ping, and notice a connection on which nothing comes any more."""
         now = self._loop.time()
-        silent_s = now - self._stream.received_at
+        silent_s = 0.0 if self._stream.held else now - self._stream.received_at
         if now - due > _TICK_S:
             LOGGER.debug('The event loop stood still: whether %s is silent is not known', self)
         elif self.terms.keepalive_s and silent_s > _SILENCE * self.terms.keepalive_s:
@@ -191,6 +192,18 @@ class Connection:
         self.lose(errors.ConnectionLost(f'The connection to {self} has ended: {reason or "EOF"}'))
 
     # Bytes
+
+    def hold(self) -> None:
+        """Read nothing more until `go_on`, except where a caller waits for the broker's answer.
+
+        Pings are sent all the same; that the broker is silent is not noticed meanwhile.
+        """
+        if not self._questions.asking:
+            self._stream.hold()
+
+    def go_on(self) -> None:
+        """Read again what the broker sends."""
+        self._stream.go_on()
 
     def _take(self, flags: int, data: bytes) -> None:
         if self.lost is None:
@@ -265,6 +278,7 @@ class Connection:
             on_granted: Told of each filter as soon as it counts: before its first message.
         """
         identifiers = wanted if self.terms.identifiers else dict.fromkeys(wanted)
+        self._stream.go_on()
         codes = await self._questions.ask(
             list(wanted),
             lambda text: self._client.subscribe(text, identifiers[text]),
@@ -274,6 +288,7 @@ class Connection:
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
         """Unsubscribe from filters, and wait until that counts."""
+        self._stream.go_on()
         await self._questions.ask(filters, self._client.unsubscribe)
 
     def unsubscribe_soon(self, text: str) -> None:

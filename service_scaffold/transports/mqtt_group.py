@@ -28,6 +28,8 @@ LOGGER = logging.getLogger(__name__)
 
 _CLAIM_GRACE_S = 0.2
 _LEAVE_S = 0.5
+_PATIENCE = 2
+"""How many times the prefetch a broker may send before we read no more."""
 
 
 class GroupIntake(MqttIntake):
@@ -35,6 +37,8 @@ class GroupIntake(MqttIntake):
 
     Each pattern is a shared subscription with its own copies, told apart by subscription
     identifier. Messages are acknowledged in the order in which they came, as MQTT 5 demands.
+    A broker that passes over our receive maximum (Mosquitto up to 2.0.12) is held back: we read
+    no more of it while twice the prefetch is unsettled.
     """
 
     def __init__(self, settings: Settings, spec: IntakeSpec) -> None:
@@ -42,6 +46,7 @@ class GroupIntake(MqttIntake):
         self._settings = settings
         self._group = spec.group
         self._unsettled: deque[Incoming] = deque()
+        self._prefetch = spec.prefetch
         self._stale: set[int] = set()
         self._taken_over = False
         self.unclaimed = 0
@@ -126,6 +131,8 @@ class GroupIntake(MqttIntake):
     def _offer(self, incoming: Incoming) -> None:
         if incoming.qos:
             self._unsettled.append(incoming)
+            if len(self._unsettled) >= _PATIENCE * self._prefetch:
+                self.connection.hold()
         if not self._paused:
             self._arrived.append(incoming)
             self._wake.set()
@@ -139,6 +146,8 @@ class GroupIntake(MqttIntake):
     def _acknowledge(self) -> None:
         while self._unsettled and not self._unsettled[0].copies:
             self.connection.ack(self._unsettled.popleft())
+        if len(self._unsettled) < self._prefetch:
+            self.connection.go_on()
 
     def _spell(self, text: str) -> str:
         return share(self._group, text)

@@ -38,11 +38,15 @@ class Questions:
 
     Args:
         check: Raises when the connection has ended.
+
+    Attributes:
+        asking: How many callers wait for answers.
     """
 
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
         self._open: dict[int, tuple[_Round, str]] = {}
+        self.asking = 0
 
     async def ask(
         self,
@@ -57,19 +61,28 @@ class Questions:
             on_granted: Told of each filter that is not refused, in the moment of its answer.
         """
         codes: dict[str, int] = {}
-        for start in range(0, len(filters), AT_ONCE):
-            self._check()
-            asked = _Round(on_granted)
-            for text in filters[start : start + AT_ONCE]:
-                packet_id = send(text)
-                if packet_id is not None:
-                    self._open[packet_id] = (asked, text)
-                    asked.missing += 1
-            if asked.missing:
-                await asked.done
-            self._check()
-            codes |= asked.codes
+        self.asking += 1
+        try:
+            for start in range(0, len(filters), AT_ONCE):
+                asked = _Round(on_granted)
+                await self._ask(asked, filters[start : start + AT_ONCE], send)
+                codes |= asked.codes
+        finally:
+            self.asking -= 1
         return codes
+
+    async def _ask(
+        self, asked: _Round, filters: Sequence[str], send: Callable[[str], int | None]
+    ) -> None:
+        self._check()
+        for text in filters:
+            packet_id = send(text)
+            if packet_id is not None:
+                self._open[packet_id] = (asked, text)
+                asked.missing += 1
+        if asked.missing:
+            await asked.done
+        self._check()
 
     def answered(self, packet_id: int, code: int) -> None:
         """Note an answer; one that nobody waits for is passed over."""

@@ -29,6 +29,7 @@ class Stream(asyncio.Protocol):
     Attributes:
         received_at: When the last byte came (`time.monotonic`).
         congested: What was written waits for the network: write nothing more.
+        held: Nothing is read, and nothing handed out.
         closed: Done when the connection has ended, whoever ended it.
     """
 
@@ -50,6 +51,7 @@ class Stream(asyncio.Protocol):
         self._written: list[bytes] = []
         self.received_at = time.monotonic()
         self.congested = False
+        self.held = False
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -62,7 +64,7 @@ class Stream(asyncio.Protocol):
         self.received_at = time.monotonic()
         if self._arrived:
             self._arrived += data
-            if len(self._arrived) < self._needed:
+            if self.held or len(self._arrived) < self._needed:
                 return
             data = bytes(self._arrived)
             self._arrived.clear()
@@ -73,6 +75,23 @@ class Stream(asyncio.Protocol):
             self._on_lost(error)
         else:
             self._arrived += data[done:]
+
+    def hold(self) -> None:
+        """Read and hand out nothing more, until `go_on`."""
+        transport = self._transport
+        if transport is not None and not self.held and not transport.is_closing():
+            self.held = True
+            transport.pause_reading()
+
+    def go_on(self) -> None:
+        """End `hold`; what had come by then is handed out soon."""
+        if not self.held:
+            return
+        self.held = False
+        self.received_at = time.monotonic()  # the silence was ours
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self.closed.get_loop().call_soon(self.data_received, b'')
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
@@ -135,7 +154,7 @@ class Stream(asyncio.Protocol):
     def _hand_out(self, data: bytes) -> int:
         """Give each complete packet to whom it concerns; return how many bytes they have."""
         start = self._needed = 0
-        while (sized := read_length(data, start + 1)) is not None:
+        while not self.held and (sized := read_length(data, start + 1)) is not None:
             length, body = sized
             end = body + length
             if end > len(data):

@@ -8,6 +8,7 @@ from service_scaffold.transports.mqtt_packets import read_length
 
 CONNECT, CONNACK, PUBLISH, PUBACK = 0x10, 0x20, 0x30, 0x40
 SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, DISCONNECT = 0x80, 0x90, 0xA0, 0xB0, 0xE0
+PINGREQ = 0xC0
 
 
 def packet(first: int, body: bytes) -> bytes:
@@ -22,6 +23,10 @@ class Peer:
         connack: Reason code and properties of the answer to CONNECT.
         suback: Reason code for every subscription.
         puback: Reason code for every message; None answers none.
+
+    Attributes:
+        pings: How many have come; none is answered.
+        acknowledged: The packet ids of the acknowledgements that have come.
     """
 
     def __init__(self, *, connack=(0, b''), suback=1, puback: int | None = 0) -> None:
@@ -29,6 +34,8 @@ class Peer:
         self.suback = suback
         self.puback = puback
         self.published: list[bytes] = []
+        self.pings = 0
+        self.acknowledged: list[int] = []
         self.writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
 
@@ -69,6 +76,10 @@ class Peer:
         elif kind in (SUBSCRIBE, UNSUBSCRIBE):
             answer = SUBACK if kind == SUBSCRIBE else UNSUBACK
             writer.write(packet(answer, body[:2] + bytes([0, self.suback])))
+        elif kind == PINGREQ:
+            self.pings += 1
+        elif kind == PUBACK:
+            self.acknowledged.append(int.from_bytes(body[:2]))
         elif kind == PUBLISH:
             self.published.append(body)
             topic_end = 2 + int.from_bytes(body[:2])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import time
+from collections import deque
 
 import pytest
 
@@ -335,6 +337,27 @@ async def test_prefetch_bounds_what_is_unsettled(bench):
     group.settle(window)
 
     assert len(await take(group, 4)) == 4
+
+
+async def test_twice_the_prefetch_is_the_most(bench):
+    """Whatever the broker makes of it: Mosquitto 2.0.11 sends as much again after each PUBACK."""
+    transport = await bench.connect()
+    group = await bench.group(transport, '#', prefetch=4)
+    await bench.publish(transport, *(f'n{number}' for number in range(40)))
+    held = deque(await take(group, 4))
+    came, most = 4, 4
+
+    while held:
+        group.settle([held.popleft()])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05 if held else WAIT_S):
+                while came < 40:
+                    held += (found := await group.fetch(40))
+                    came += len(found)
+        most = max(most, len(held))
+
+    assert came == 40
+    assert most <= 8
 
 
 async def test_forgotten_group_ends_its_session(bench):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -153,6 +154,88 @@ async def test_window_of_the_broker_is_kept():
                 await transport.publish([Message('plant', 'a', b'')], blocked)
         assert blocked.phase == 'connect'
         await transport.close()
+
+
+@contextlib.asynccontextmanager
+async def flooded(keepalive_s=15):
+    """A group of prefetch 4, and a peer that sends it 40 messages without a look at that."""
+    # The keep-alive, and no identifiers.
+    async with Peer(connack=(0, b'\x13\0' + bytes([keepalive_s]) + b'\x29\0')) as peer:
+        transport = transport_to(peer)
+        await transport.connect()
+        group = await transport.intake(IntakeSpec(group='g', exchange='plant', prefetch=4))
+        await group.bind([Binding('plant', 'topic', '#')])
+        for number in range(1, 41):
+            peer.send(event(b'plant/a', [], packet_id=number))
+        yield peer, group
+        await transport.close()
+
+
+async def all_that_come(group):
+    """Fetch without settling, until nothing comes any more."""
+    found = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(0.2):
+                found += await group.fetch(100)
+    return found
+
+
+async def settle_all(group):
+    """Settle whatever comes, for ever."""
+    while True:
+        group.settle(await group.fetch(100))
+
+
+async def test_broker_beyond_our_window_is_held_back():
+    """Twice the prefetch is taken in, and the rest when that is settled, in order."""
+    async with flooded() as (peer, group):
+        fresh = await all_that_come(group)
+        for _ in range(5):
+            assert len(fresh) == 8
+            group.settle(fresh[:4])
+            assert not await all_that_come(group)
+            group.settle(fresh[4:])
+            fresh = await all_that_come(group)
+        assert not fresh
+
+        await group.close()
+        assert peer.acknowledged == list(range(1, 41))
+
+
+async def test_broker_that_is_held_back_gets_pings():
+    """While we do not read, its silence says nothing; afterwards it does again."""
+    async with flooded(keepalive_s=1) as (peer, group):
+        found = await all_that_come(group)
+        before = peer.pings
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(group.fetch(1), 4)
+        assert peer.pings - before >= 2
+
+        group.settle(found)
+        with pytest.raises(errors.IntakeLost, match=r'silent|Keep alive'):
+            await asyncio.wait_for(settle_all(group), WAIT_S)
+
+
+async def test_broker_that_is_held_back_answers():
+    """A new subscription is granted all the same."""
+    async with flooded() as (_, group):
+        await all_that_come(group)
+
+        granting = group.bind([Binding('plant', 'topic', 'b')])
+
+        assert not await asyncio.wait_for(granting, WAIT_S)
+
+
+async def test_broker_that_is_held_back_sees_us_go():
+    """The good-bye is not the one that ends after a second by force."""
+    async with flooded() as (_, group):
+        await all_that_come(group)
+        began = time.monotonic()
+
+        await group.close()
+
+        assert time.monotonic() - began < 0.9
 
 
 async def test_too_large_message_fails_alone():
