@@ -101,7 +101,10 @@ class TaskScheduler(features.ServiceFeature):
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not task.cancelling():  # nobody wanted that, and it would end without a word
+                LOGGER.error('Task %s failed: what it awaited was cancelled', task.get_name())
+        elif (error := task.exception()) is not None:
             LOGGER.error('Task %s failed: %s', task.get_name(), error, exc_info=error)
 
 

@@ -173,6 +173,25 @@ async def test_a_crash_is_logged_once_with_its_traceback(
     assert caplog.text.count('ValueError: out of water') == 1
 
 
+async def test_what_is_cancelled_within_is_a_crash_too(
+    app: web.Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await lost
+
+    task = await scheduler.create_task(app, wait(), name='watering')
+    other = await scheduler.create_task(app, asyncio.Event().wait(), name='weeding')
+    await asyncio.sleep(0)
+    lost.cancel()
+    other.cancel()
+    await asyncio.wait({task, other})
+
+    assert 'Task watering failed: what it awaited was cancelled' in caplog.text
+    assert 'weeding' not in caplog.text
+
+
 async def test_a_crash_is_still_raised_for_who_awaits_the_task(app: web.Application) -> None:
     task = await scheduler.create_task(app, crash())
 
