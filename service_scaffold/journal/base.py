@@ -98,13 +98,14 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-class RebalanceListener(Protocol):
+class RebalanceListener(ABC):
     """Told by a member when its partitions change. Both are awaited before reading goes on.
 
     Kafka takes all partitions away and gives all that the member has from then on; a journal in
     memory tells only of those that leave and those that come. A listener must bear both.
     """
 
+    @abstractmethod
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """These leave (never none). In here the member still lists them as its assignment.
 
@@ -115,6 +116,16 @@ class RebalanceListener(Protocol):
         soon as the member notices, at the latest with the `fetch` that makes it join again.
         """
 
+    async def on_assigning(  # noqa: B027 - optional
+        self, partitions: frozenset[TopicPartition]
+    ) -> None:
+        """These are about to come, and their commits have not been read.
+
+        An open transaction of whoever had them would hold that up: fence it here, with a producer
+        of the same transactional id. By default nothing is done.
+        """
+
+    @abstractmethod
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """These have come; reading starts at the committed offsets, or where `seek` says.
 

@@ -171,6 +171,7 @@ class KafkaMember(KafkaReader, base.Member):
         try:
             # Whatever the client fetches before the positions are right is dropped while paused.
             self._consumer.pause(*assigned)
+            await self._listener.on_assigning(self._assignment)
             await self._position(assigned)
             await self._listener.on_assigned(self._assignment)
         except (errors.ScaffoldError, kafka_errors.KafkaError) as error:

@@ -134,6 +134,7 @@ class MemoryMember(MemoryReader, base.Member):
         """The group gives partitions: start where they were committed, or where `seek` says."""
         self._told += 1
         try:
+            await self._listener.on_assigning(partitions)
             await self._group.wait_until_stable(partitions, self._timeout_s)
             for where in partitions:
                 self._positions[where] = self._first(where)

@@ -7,6 +7,7 @@ from typing import Any
 
 from service_scaffold.journal.base import Member, TopicPartition
 from service_scaffold.streams.layout import Layout
+from service_scaffold.streams.opening import Key
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.task import Task
 from service_scaffold.streams.topology import Topology
@@ -16,9 +17,6 @@ WAIT_S = 0.5
 PAUSED_WAIT_S = 0.02
 AHEAD = 4_096
 """How far, in offsets, an agent may be ahead of its lowest unfinished event."""
-
-Key = tuple[int, int]
-"""Partition count and number: what a task is found by."""
 
 
 class Feeding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from service_scaffold import errors
 from service_scaffold.journal.base import Journal, Member, Producer, TopicPartition
@@ -18,6 +18,9 @@ from service_scaffold.streams.tables.table import Table
 from service_scaffold.streams.task import Task
 from service_scaffold.streams.track import Note, read_note
 
+Key = tuple[int, int]
+"""Partition count and number: what a task is found by."""
+
 
 class Opening:
     """Opens tasks: fences whoever had them, reads their commits, recovers their tables.
@@ -28,9 +31,25 @@ class Opening:
 
     def __init__(self, journal: Journal, settings: StreamSettings, stores: Backend) -> None:
         self.progress: dict[tuple[str, int], recovery.Progress] = {}
+        self._fences: dict[Key, Producer] = {}
         self._journal = journal
         self._settings = settings
         self._stores = stores
+
+    async def take_over(self, keys: Iterable[Key]) -> None:
+        """Make the producers of tasks that are about to come.
+
+        Whoever had a partition is fenced by that, and its open transaction aborted: before that
+        nobody can tell what is committed.
+        """
+        if self._settings.guarantee != 'exactly_once':
+            return
+        wanted = [key for key in keys if key not in self._fences]
+        made = await asyncio.gather(*(self._journal.producer(self._id(key)) for key in wanted))
+        self._fences.update(zip(wanted, made, strict=True))
+
+    def _id(self, key: Key) -> str:
+        return f'{self._settings.id}-{key[0]}-{key[1]}'
 
     async def open(
         self,
@@ -79,9 +98,8 @@ class Opening:
     ) -> Committer:
         group = self._settings.id
         if self._settings.guarantee == 'exactly_once':
-            # Whoever had the partition is fenced, and its open transaction aborted, before we
-            # look at what is committed.
-            own = await self._journal.producer(f'{group}-{task.count}-{task.number}')
+            key = (task.count, task.number)
+            own = self._fences.pop(key, None) or await self._journal.producer(self._id(key))
             return ExactlyOnce(group, member, own, ensure)
         outbox = Outbox(producer, ensure)
         pump = spawn(outbox.pump(), f'sending of {task}')

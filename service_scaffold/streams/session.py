@@ -10,11 +10,18 @@ from typing import Any
 from service_scaffold import errors
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
-from service_scaffold.journal.base import Journal, Member, NewRecord, Producer, TopicPartition
-from service_scaffold.streams.feeding import Feeding, Key
+from service_scaffold.journal.base import (
+    Journal,
+    Member,
+    NewRecord,
+    Producer,
+    RebalanceListener,
+    TopicPartition,
+)
+from service_scaffold.streams.feeding import Feeding
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.node import Spawn
-from service_scaffold.streams.opening import Opening
+from service_scaffold.streams.opening import Key, Opening
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.task import Task
 from service_scaffold.streams.topic import RecordMetadata
@@ -28,7 +35,7 @@ LOOK_EVERY_S = 1.0
 """How often missing source topics are looked for."""
 
 
-class Session:
+class Session(RebalanceListener):
     """Works on one connection until that is lost.
 
     Args:
@@ -184,6 +191,12 @@ class Session:
             task.hold()
         await self._rest(touched, self._settings.drain_s)
         await self._commit(touched)
+
+    async def on_assigning(self, partitions: frozenset[TopicPartition]) -> None:
+        """Fence whoever had what comes, so that its last commits can be read."""
+        assert self._member is not None
+        keys = self._wanted(self._member.assignment | partitions)
+        await self._opening.take_over(key for key in keys if key not in self.tasks)
 
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """Go on with what has stayed, begin what has come, end what has gone."""

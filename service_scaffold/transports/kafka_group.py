@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from service_scaffold import errors
-from service_scaffold.journal.base import TopicPartition
+from service_scaffold.journal.base import RebalanceListener, TopicPartition
 from service_scaffold.journal.kafka import KafkaJournal
 from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.transports.base import Binding, Delivery, Intake, IntakeSpec
@@ -42,7 +42,7 @@ def group_id(group: str, exchange: str) -> str:
     return f'{group}@{exchange}'
 
 
-class GroupIntake(Intake):
+class GroupIntake(Intake, RebalanceListener):
     """Deliveries of a group's topic, from the partitions that are ours at the moment.
 
     In a rebalance nothing is handed out; what runs may finish for a while and is committed. What

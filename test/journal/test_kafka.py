@@ -9,7 +9,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from service_scaffold import errors
-from service_scaffold.journal.base import Commit, NewRecord, TopicPartition, TopicSpec
+from service_scaffold.journal.base import (
+    Commit,
+    NewRecord,
+    RebalanceListener,
+    TopicPartition,
+    TopicSpec,
+)
 from service_scaffold.journal.kafka import KafkaJournal
 from service_scaffold.journal.kafka_client import Access
 from service_scaffold.journal.partitioner import partition_of
@@ -43,7 +49,7 @@ async def topic(journal, unique) -> str:
     return unique
 
 
-class Listener:
+class Listener(RebalanceListener):
     """Notes what comes and goes; `revoking` and `assigning` may do more."""
 
     def __init__(self) -> None:

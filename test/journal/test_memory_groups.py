@@ -7,7 +7,13 @@ import asyncio
 import pytest
 
 from service_scaffold import errors
-from service_scaffold.journal.base import Commit, NewRecord, TopicPartition, TopicSpec
+from service_scaffold.journal.base import (
+    Commit,
+    NewRecord,
+    RebalanceListener,
+    TopicPartition,
+    TopicSpec,
+)
 from service_scaffold.journal.memory import MemoryJournal
 from service_scaffold.journal.memory_assignment import assign
 from service_scaffold.journal.memory_group import Groups
@@ -17,7 +23,7 @@ def parts(*numbers: int, topic: str = 'orders') -> frozenset[TopicPartition]:
     return frozenset(TopicPartition(topic, number) for number in numbers)
 
 
-class Diary:
+class Diary(RebalanceListener):
     """A rebalance listener that writes down what it is told."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from service_scaffold.journal.base import (
     Member,
     NewRecord,
     Producer,
+    RebalanceListener,
     TopicPartition,
     TopicSpec,
 )
@@ -99,7 +100,7 @@ async def where(journal, unique) -> TopicPartition:
     return TopicPartition(unique, 0)
 
 
-class Diary:
+class Diary(RebalanceListener):
     """Writes down what it is told, and in which generation."""
 
     def __init__(self) -> None:

@@ -13,7 +13,12 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from service_scaffold import errors
-from service_scaffold.journal.base import NewRecord, TopicPartition, TopicSpec
+from service_scaffold.journal.base import (
+    NewRecord,
+    RebalanceListener,
+    TopicPartition,
+    TopicSpec,
+)
 from service_scaffold.journal.kafka import KafkaJournal
 from service_scaffold.message import Message
 from service_scaffold.transports import open_transport
@@ -557,7 +562,7 @@ async def committed(journal: KafkaJournal, exchange: str, name: str = 'g') -> in
     return sum(commit.offset for commit in found.values() if commit is not None)
 
 
-class Bystander:
+class Bystander(RebalanceListener):
     async def on_revoked(self, partitions: object) -> None: ...
     async def on_assigned(self, partitions: object) -> None: ...
 
