@@ -12,8 +12,8 @@ What an operation on a key does is a `Plan`, made by `windows.plan(t_ms, existin
 - `removed` are deleted: they have been merged into a step's window.
 - `late` hold the event but have closed; they do not change.
 - `pane`, of sliding windows only, names the record that also keeps what happened at exactly `t_ms`:
-  the operation is applied to it, starting from the default. A later window begins with the panes
-  of the events before it. It is kept longer than the window it stands beside: see `expires_at`.
+  the operation is applied to what it holds so far, the default at first. A later window begins
+  with the panes of the events before it. It is kept longer than its window: see `expires_at`.
 
 `existing` are the windows of that key whose start is within `reach(t_ms)`, sorted; closed ones may
 be among them. Where windows are aligned (tumbling and hopping) nobody needs to look: `reach` is
