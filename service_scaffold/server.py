@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, ClassVar, cast
@@ -132,23 +134,33 @@ async def serve(
     app: web.Application,
     *,
     listen_http: bool = True,
+    any_port: bool = False,
+    signals: bool = True,
     stop: StopRequest | None = None,
+    on_started: Callable[[], None] | None = None,
     watchdog: Watchdog | None = None,
 ) -> int:
     """Run `app` from its start to its end in the running loop, and return the exit status.
 
     0: started (or told to stop while starting), and everything has stopped as it should. 1: the
-    port is taken, a start hook failed, a stop hook failed or hung, or work was cut short.
+    port is taken, a start hook failed, a feature could not go on, a stop hook failed or hung, or
+    work was cut short; `Lifecycle.failure` says what kept it from starting or going on.
     Cancelled, it stops in the same order before it raises.
 
     Args:
         listen_http: Whether to listen at all.
-        stop: Ends it, besides SIGTERM and SIGINT; for whoever has a reason of its own to stop.
+        any_port: When the port is taken, listen on any free one.
+        signals: Whether SIGTERM and SIGINT end it.
+        stop: Ends it as well; for whoever has a reason of its own to stop.
+        on_started: Called when the application serves.
         watchdog: Guards the stop beyond the end of this coroutine; the caller cancels it.
     """
     own = Watchdog() if watchdog is None else watchdog
+    request = StopRequest() if stop is None else stop
     try:
-        return await _Server(app, own).run(StopRequest() if stop is None else stop, listen_http)
+        with request.on_signals() if signals else contextlib.nullcontext():
+            server = _Server(app, request, own, on_started)
+            return await server.run(listen_http, any_port)
     finally:
         if watchdog is None:
             own.cancel()
@@ -157,30 +169,51 @@ async def serve(
 class _Server:
     """One application, from its start to its end."""
 
-    def __init__(self, app: web.Application, watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        stop: StopRequest,
+        watchdog: Watchdog,
+        on_started: Callable[[], None] | None,
+    ) -> None:
         self._app = app
         self._config = options.get_config(app)
         self._lifecycle = features.get_lifecycle(app)
+        self._stop_request = stop
         self._watchdog = watchdog
+        self._on_started = on_started
         self._timeout_s = cast(float, self._config['shutdown_timeout_s'])
         self._runner = _Runner(self._lifecycle, app, log_requests=bool(self._config['debug']))
 
-    async def run(self, stop: StopRequest, listen_http: bool) -> int:
+    async def run(self, listen_http: bool, any_port: bool) -> int:
         sockets: list[socket.socket] = []
+        self._lifecycle.failure = None
         if listen_http:
             try:
-                sockets = gate.bind(str(self._config['host']), cast(int, self._config['port']))
+                sockets = self._bind(any_port)
             except OSError as error:
                 LOGGER.critical('%s', error.strerror)
+                self._lifecycle.failure = error
                 return 1
+        self._lifecycle.on_failure = self._stop_request.set
         try:
-            with stop.on_signals():
-                return await self._live(stop, sockets)
+            return await self._live(sockets)
         finally:
+            self._lifecycle.on_failure = None
             for bound in sockets:
                 bound.close()
 
-    async def _live(self, stop: StopRequest, sockets: list[socket.socket]) -> int:
+    def _bind(self, any_port: bool) -> list[socket.socket]:
+        host, port = str(self._config['host']), cast(int, self._config['port'])
+        try:
+            return gate.bind(host, port)
+        except OSError as error:
+            if not any_port or error.errno != errno.EADDRINUSE:
+                raise
+            LOGGER.info('Port %d is taken, so any free one is used', port)
+            return gate.bind(host, 0)
+
+    async def _live(self, sockets: list[socket.socket]) -> int:
         begun = time.monotonic()
         entrance = gate.Gate(
             self._lifecycle, sockets, self._app.get(PREFIX, ''), self._app.get(CORS)
@@ -189,10 +222,12 @@ class _Server:
         for bound in sockets:
             LOGGER.info('Listening on http://%s', gate.show(*bound.getsockname()[:2]))
         try:
-            if await self._start(stop):
+            if await self._start():
                 entrance.admit(cast(web.Server, self._runner.server))
                 LOGGER.info('Started in %.0f ms', (time.monotonic() - begun) * 1000)
-                await stop.wait()
+                if self._on_started is not None:
+                    self._on_started()
+                await self._stop_request.wait()
                 self._lifecycle.begin_stop()
                 await asyncio.sleep(cast(float, self._config['pre_stop_s']))
         except asyncio.CancelledError:
@@ -201,14 +236,15 @@ class _Server:
             raise
         except Exception as error:  # noqa: BLE001  # logged there, with its traceback
             _tell(error)
+            self._lifecycle.failure = error
             await self._stop(entrance)
             return 1
         return await self._stop(entrance)
 
-    async def _start(self, stop: StopRequest) -> bool:
+    async def _start(self) -> bool:
         """Start the application; False when it was told to stop before that was done."""
         starting = asyncio.ensure_future(self._runner.setup())
-        stopping = asyncio.ensure_future(stop.wait())
+        stopping = asyncio.ensure_future(self._stop_request.wait())
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -233,7 +269,7 @@ class _Server:
         await self._lifecycle.shutdown()  # nothing to do, unless what comes before was cut short
         clean = clean and not self._lifecycle.failures and not self._runner.cut
         LOGGER.info('Stopped' if clean else 'Stopped, but not cleanly')
-        return 0 if clean else 1
+        return 0 if clean and self._lifecycle.failure is None else 1
 
     async def _clean_up(self) -> bool:
         """Close the port, let requests finish, run aiohttp's own hooks; False if that failed."""

@@ -1,6 +1,7 @@
 """The life of the process, where it ends otherwise than by one signal and a clean stop."""
 
 import asyncio
+import socket
 import time
 
 import pytest
@@ -181,3 +182,40 @@ async def test_a_hook_of_the_user_that_hangs_is_told_so():
         assert await process.ended() == 1
     assert 'on_shutdown or on_cleanup did not end within' in process.log
     assert 'Traceback' not in process.log
+
+
+class Doomed(Hooks):
+    """Cannot go on, soon after its start."""
+
+    async def startup(self, app):
+        await super().startup(app)
+        error = ValueError('the well is dry')
+        asyncio.get_running_loop().call_soon(features.get_lifecycle(app).fail, error)
+
+
+async def test_a_feature_that_cannot_go_on_stops_the_service_in_order():
+    app = service.create_app('plant', raw_args=LOCAL)
+    hooks, doomed = Hooks(app), Doomed(app)
+    service.furnish(app)
+
+    status = await asyncio.wait_for(server.serve(app), 5)
+
+    assert status == 1
+    assert hooks.seen == doomed.seen == ['startup', 'before_shutdown', 'shutdown']
+    assert str(features.get_lifecycle(app).failure) == 'the well is dry'
+
+
+async def test_another_port_is_taken_only_when_asked_for():
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        app = service.create_app('plant', raw_args=['--host', '127.0.0.1', '--port', str(port)])
+        hooks = Hooks(app)
+        service.furnish(app)
+        stop = server.StopRequest()
+
+        assert await server.serve(app, stop=stop) == 1
+        assert isinstance(features.get_lifecycle(app).failure, OSError)
+        assert hooks.seen == []
+
+        assert await server.serve(app, stop=stop, any_port=True, on_started=stop.set) == 0
+        assert hooks.seen == ['startup', 'before_shutdown', 'shutdown']

@@ -63,6 +63,8 @@ class Lifecycle:
     Attributes:
         state: `created`, `starting`, `running`, `stopping` or `stopped`.
         failures: The stop hooks that raised or hung, of the last stop.
+        failure: Why it could not start, or go on; None while all is well.
+        on_failure: Called when `failure` is set by `fail`: whoever drives us stops us then.
         registry: What was added with `features.add`, by key.
         clock: The time of this application.
     """
