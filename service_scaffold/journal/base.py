@@ -184,9 +184,19 @@ class Member(Reader):
         """The partitions that are ours, as far as we know: from the beginning of `on_assigned` to
         the end of `on_revoked`. Only a commit tells whether they still are."""
 
+    @property
+    def member_id(self) -> str:
+        """The group's name for us; empty before joining, and where there are no such names."""
+        return ''
+
     @abstractmethod
-    async def subscribe(self, topics: Iterable[str]) -> None:
-        """Take part in sharing these topics (all of them; replaces what was asked before)."""
+    async def subscribe(self, topics: Iterable[str], member_id: str = '') -> None:
+        """Take part in sharing these topics (all of them; replaces what was asked before).
+
+        Args:
+            member_id: The group's name for an earlier member that we go on for, since it has died:
+                else the group would wait for that one until its session ends.
+        """
 
     @abstractmethod
     async def commit(self, offsets: Offsets, notes: Notes = NO_NOTES) -> None:

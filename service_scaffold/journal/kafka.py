@@ -239,6 +239,7 @@ class KafkaJournal(base.Journal):
     async def producer(
         self, transactional_id: str | None = None, *, timeout_s: float = 5.0
     ) -> KafkaProducer:
+        timeout_s = self._access.tuning.producer_request_s or timeout_s
         producer = make_producer(self._access, transactional_id, timeout_s)
         sender = None if transactional_id is None else commit_as_member(producer)
         try:

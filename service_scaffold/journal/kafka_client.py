@@ -23,6 +23,7 @@ from aiokafka.protocol import admin, api, metadata, types
 from aiokafka.structs import OffsetAndMetadata
 
 from service_scaffold import errors
+from service_scaffold.journal.tuning import Tuning
 
 __all__ = [
     'AIOKafkaClient',
@@ -48,13 +49,8 @@ __all__ = [
     'types',
 ]
 
-HEARTBEAT_MS = 1000
-SESSION_TIMEOUT_MS = 10_000
-REBALANCE_TIMEOUT_MS = 15_000
 METADATA_MAX_AGE_MS = 5_000
 TRANSACTION_TIMEOUT_MS = 10_000
-MAX_BATCH_BYTES = 64 * 1024
-MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 _AUTHORIZATION = (
     kafka_errors.AuthenticationFailedError,
@@ -98,6 +94,7 @@ class Access:
         mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         tls: How to verify the broker; None means no TLS.
         timeout_s: Bound of a connection attempt and of a single request.
+        tuning: How consumers and producers behave.
     """
 
     hosts: Sequence[tuple[str, int]]
@@ -107,6 +104,7 @@ class Access:
     mechanism: str = 'PLAIN'
     tls: ssl.SSLContext | None = None
     timeout_s: float = 10.0
+    tuning: Tuning = Tuning()
 
     def __str__(self) -> str:
         return ','.join(f'{host}:{port}' for host, port in self.hosts)
@@ -172,10 +170,8 @@ def make_consumer(
         enable_auto_commit=False,
         auto_offset_reset='none',
         max_poll_interval_ms=_ms(max_pause_s),
-        session_timeout_ms=SESSION_TIMEOUT_MS,
-        heartbeat_interval_ms=HEARTBEAT_MS,
-        rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         partition_assignment_strategy=(RangePartitionAssignor,),
+        **access.tuning.for_consumers(),
         **access.common(),
     )
 
@@ -187,13 +183,10 @@ def make_producer(access: Access, transactional_id: str | None, timeout_s: float
     whose publish has failed could be delivered long after.
     """
     return AIOKafkaProducer(
-        acks='all',
-        linger_ms=0,
         transactional_id=transactional_id,
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         request_timeout_ms=_ms(timeout_s),
-        max_batch_size=MAX_BATCH_BYTES,
-        max_request_size=MAX_REQUEST_BYTES,
+        **access.tuning.for_producers(transactional=transactional_id is not None),
         **access.common(),
     )
 

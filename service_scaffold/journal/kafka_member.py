@@ -58,17 +58,18 @@ class KafkaMember(KafkaReader, base.Member):
     @property
     def membership(self) -> Membership:
         """What fences this member's commits inside a transaction."""
-        return Membership(self.generation, self._consumer._coordinator.member_id)
+        return Membership(self.generation, self.member_id)
 
     @property
     def assignment(self) -> frozenset[base.TopicPartition]:
         return self._assignment
 
-    async def subscribe(self, topics: Iterable[str], member_id: str = '') -> None:
-        """Join; `member_id` is that of an earlier connection of ours, if there was one.
+    @property
+    def member_id(self) -> str:
+        known: str = self._consumer._coordinator.member_id
+        return known
 
-        The group would wait for that member until its session ends.
-        """
+    async def subscribe(self, topics: Iterable[str], member_id: str = '') -> None:
         if member_id:
             self._consumer._coordinator.member_id = member_id
         self._subscribed = True

@@ -65,7 +65,7 @@ class MemoryMember(MemoryReader, base.Member):
     async def assign(self, positions: base.Offsets) -> None:
         raise errors.JournalError('A member of a group is given its partitions; use a reader')
 
-    async def subscribe(self, topics: Iterable[str]) -> None:
+    async def subscribe(self, topics: Iterable[str], member_id: str = '') -> None:
         self._check()
         await self._connection.answer(self._timeout_s)
         self.topics = frozenset(topics)

@@ -25,6 +25,7 @@ from service_scaffold.streams.topic import Topic
 from service_scaffold.streams.topics import PARTITIONS
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.worker import Worker
+from service_scaffold.streams.workplace import Workplace
 
 SETTLE_S = 30.0
 """Real seconds after which `settle` gives up on handlers that go on and on."""
@@ -146,7 +147,7 @@ class Driver:
         options.store_config(app, options.parse(parser, []))
         features.set_clock(app, self.clock)
         scheduler.setup(app)
-        self._worker = Worker(app, self._topology, self._open_journal, lambda: self._stores)
+        self._worker = Worker(app, self._topology, self._open_journal, self._workplace)
         self._app = app
         await features.get_lifecycle(app).start()
         await self.settle()
@@ -160,6 +161,9 @@ class Driver:
             await lifecycle.shutdown()
             if lifecycle.failures:
                 raise lifecycle.failures[0].error
+
+    def _workplace(self) -> Workplace:
+        return Workplace(self._topology.settings, self._stores)
 
     def _open_journal(self) -> Journal:
         return MemoryJournal(self._broker, who=self._topology.id)

@@ -10,9 +10,9 @@ from aiohttp import web
 from service_scaffold import errors, features, options, scheduler
 from service_scaffold.streams.journals import SCHEMES, open_journal
 from service_scaffold.streams.settings import StreamSettings
-from service_scaffold.streams.stores import Backend, claim, open_backend
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.worker import Worker
+from service_scaffold.streams.workplace import Workplace
 from service_scaffold.transports.address import Address
 from service_scaffold.transports.base import Settings
 
@@ -38,22 +38,10 @@ def setup(app: web.Application, settings: StreamSettings | None = None) -> None:
         app,
         topology,
         lambda: open_journal(connection),
-        lambda: open_stores(chosen),
+        lambda: Workplace(chosen),
     )
     features.add(app, topology)
     features.add(app, worker)
-
-
-def open_stores(settings: StreamSettings) -> Backend:
-    """Return the stores of this worker; on disk, in a directory that is its own until they close.
-
-    Raises:
-        ConfigError: The URL or the directory cannot be used.
-    """
-    if settings.store.startswith('memory:'):
-        return open_backend(settings.store, settings.directory)
-    owned = claim(settings.directory, settings.id)
-    return open_backend(settings.store, owned.path)
 
 
 def get_streams(app: web.Application | web.Request) -> Topology:

@@ -27,6 +27,7 @@ from service_scaffold.streams.task import Task
 from service_scaffold.streams.topic import RecordMetadata
 from service_scaffold.streams.topics import Topics
 from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.workplace import Workplace
 
 LOGGER = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Session(RebalanceListener):
         settings: StreamSettings,
         journal: Journal,
         opening: Opening,
+        workplace: Workplace,
         clock: Clock,
         spawn: Spawn,
         failed: Callable[[Exception], None],
@@ -65,6 +67,7 @@ class Session(RebalanceListener):
         self._settings = settings
         self._journal = journal
         self._opening = opening
+        self._workplace = workplace
         self._clock = clock
         self._spawn = spawn
         self._failed = failed
@@ -172,9 +175,13 @@ class Session(RebalanceListener):
                 LOGGER.warning('Streams: waiting for topics that do not exist yet: %s', names)
             self.layout = self._feeding.layout = layout
             if layout.topics:
-                await self._member.subscribe(sorted(layout.topics))
+                await self._member.subscribe(sorted(layout.topics), self._former_name())
         if not layout.topics:
             self.joined.set()
+
+    def _former_name(self) -> str:
+        """Return whom we go on for; once we have joined, we have a name of our own."""
+        return '' if self.joined.is_set() else self._workplace.member_id
 
     async def _look_now_and_then(self) -> None:
         while self.layout is None or self.layout.missing:
@@ -212,6 +219,7 @@ class Session(RebalanceListener):
         for key in wanted:
             if key not in self.tasks:
                 self._begin(key)
+        self._workplace.member_id = self._member.member_id
         self.joined.set()
 
     def _wanted(self, assignment: Iterable[TopicPartition]) -> dict[Key, set[str]]:

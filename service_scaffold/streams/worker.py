@@ -14,9 +14,9 @@ from service_scaffold.backoff import Backoff
 from service_scaffold.journal.base import Journal, NewRecord
 from service_scaffold.streams.opening import Opening
 from service_scaffold.streams.session import Session
-from service_scaffold.streams.stores.base import Backend
 from service_scaffold.streams.topic import RecordMetadata
 from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.workplace import Workplace
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Worker(features.ServiceFeature):
         app: web.Application,
         topology: Topology,
         open_journal: Callable[[], Journal],
-        open_stores: Callable[[], Backend],
+        open_workplace: Callable[[], Workplace],
     ) -> None:
         super().__init__(app)
         self.topology = topology
@@ -56,8 +56,8 @@ class Worker(features.ServiceFeature):
         self.error: Exception | None = None
         self.failure: Exception | None = None
         self._open_journal = open_journal
-        self._open_stores = open_stores
-        self._stores: Backend | None = None
+        self._open_workplace = open_workplace
+        self._workplace: Workplace | None = None
         self._clock = features.get_clock(app)
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
@@ -66,7 +66,7 @@ class Worker(features.ServiceFeature):
     async def startup(self, app: web.Application) -> None:
         """Begin to connect; agents run as soon as the broker is there."""
         await self.topology.discover()
-        self._stores = self._open_stores()
+        self._workplace = self._open_workplace()
         self.topology.runtime = self
         self._task = scheduler.get_scheduler(app).spawn(self._supervise(), name='streams')
 
@@ -82,8 +82,9 @@ class Worker(features.ServiceFeature):
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        if self._stores is not None:
-            self._stores.close()
+        if self._workplace is not None:
+            self._workplace.member_id = ''  # we have left the group
+            self._workplace.close()
 
     def health(self) -> features.Health:
         """Ready when every partition that is ours is recovered and runs."""
@@ -146,8 +147,9 @@ class Worker(features.ServiceFeature):
         down = False
         while self.failure is None:
             began = self._clock.monotonic()
-            journal = self._open_journal()
+            journal: Journal | None = None
             try:
+                journal = self._open_journal()
                 async with asyncio.timeout(CONNECT_S):
                     await journal.connect()
                 if down:
@@ -169,18 +171,20 @@ class Worker(features.ServiceFeature):
                     )
                     down = True
             finally:
-                await self._close(journal)
+                if journal is not None:
+                    await self._close(journal)
             attempt = 0 if self._clock.monotonic() - began > STABLE_S else attempt + 1
             await self._clock.sleep(backoff.delay(attempt + 1))
 
     async def _use(self, journal: Journal) -> None:
-        assert self._stores is not None
-        opening = self._opening = Opening(journal, self.topology.settings, self._stores)
+        assert self._workplace is not None
+        opening = self._opening = Opening(journal, self.topology.settings, self._workplace.stores)
         session = Session(
             self.topology,
             self.topology.settings,
             journal,
             opening,
+            self._workplace,
             self._clock,
             self._spawn,
             self.fail,

@@ -170,7 +170,7 @@ class GroupIntake(Intake, RebalanceListener):
         self._shares = shares
         self._rebalancing = False
         self._spec.keep[BEGUN] = True
-        self._spec.keep[MEMBER_ID] = member.membership.member_id
+        self._spec.keep[MEMBER_ID] = member.member_id
         self._joined.set()
         self._changed.set()
 
