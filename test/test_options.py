@@ -612,7 +612,40 @@ def test_nothing_but_the_given_environment_is_read(monkeypatch: pytest.MonkeyPat
     assert options.parse(options.create_parser('x'), [], {})['port'] == 5000
 
 
+def test_a_switch_that_is_on_has_a_flag_that_turns_it_off() -> None:
+    parser = options.create_parser('x')
+    options.add_options(
+        parser,
+        (
+            options.Option('serve', 'Serve', switch=True, default=True),
+            options.Option('echo', 'Echo', switch=True, negatable=True),
+        ),
+    )
+
+    assert options.parse(parser, [], {}).items() >= {'serve': True, 'echo': None}.items()
+    config = options.parse(parser, ['--no-serve'], {'SERVICE_ECHO': 'no'})
+    assert config.items() >= {'serve': False, 'echo': False}.items()
+    assert options.parse(parser, ['--serve'], {'SERVICE_SERVE': 'false'})['serve'] is True
+
+
+def test_an_alias_is_the_same_option() -> None:
+    parser = options.create_parser('x')
+    options.add_options(parser, [options.Option('log-url', 'Log', aliases=('--broker',))])
+
+    assert options.parse(parser, ['--broker', 'b'], {'SERVICE_LOG_URL': 'c'})['log_url'] == 'b'
+
+
 # Keywords of ready-made apps
+
+
+def test_a_keyword_may_be_an_object() -> None:
+    parser = options.create_parser('x')
+    options.add_options(parser, [options.Option('rules', 'Rules', takes=(dict,))])
+    rules = {'a': [1]}
+
+    options.apply_keywords(parser, {'rules': rules})
+
+    assert options.parse(parser, [], {})['rules'] is rules
 
 
 def test_keywords_are_defaults() -> None:

@@ -104,7 +104,7 @@ class Access:
     mechanism: str = 'PLAIN'
     tls: ssl.SSLContext | None = None
     timeout_s: float = 10.0
-    tuning: Tuning = Tuning()
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __str__(self) -> str:
         return ','.join(f'{host}:{port}' for host, port in self.hosts)

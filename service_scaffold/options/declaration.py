@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -23,8 +24,13 @@ class Option:
         default_factory: Gives the default when the parser is made, for what depends on the machine.
         flags: Short flags, as in `('-H',)`.
         choices: The only values that are allowed.
-        switch: Takes no value on the command line: present is True.
+        switch: Takes no value on the command line: present is True. With a default of True, or
+            with `negatable`, there is a `--no-` form of the flag as well.
+        negatable: See `switch`; for switches that are None until somebody decides.
         secret: Never shown.
+        takes: Types of objects that may be given as the keyword and are taken as they are, where
+            `type` makes one from text (as from an import path).
+        aliases: Further long flags, as in `('--broker',)`.
         metavar: What stands for the value in the help.
     """
 
@@ -38,6 +44,9 @@ class Option:
     switch: bool = False
     secret: bool = False
     metavar: str | None = None
+    negatable: bool = False
+    takes: tuple[builtins.type, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -51,7 +60,15 @@ class Option:
 
     def add_to(self, parser: argparse._ActionsContainer) -> None:
         """Add it to a parser, or to an argument group of one."""
-        flags = (*self.flags, f'--{self.name}')
+        flags = (*self.flags, f'--{self.name}', *self.aliases)
+        if self.switch and (self.negatable or self.default):
+            parser.add_argument(
+                *flags,
+                action=argparse.BooleanOptionalAction,
+                default=self.default,
+                help=self.help,
+            )
+            return
         if self.switch:
             parser.add_argument(*flags, action='store_true', help=self.help)
             return

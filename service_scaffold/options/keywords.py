@@ -34,7 +34,9 @@ def apply_keywords(
         if name not in actions:
             raise TypeError(f'unknown option {name!r}{nearest(name, [*actions, *extra])}')
         if value is not None:
-            parser.set_defaults(**{name: _checked(actions[name], value)})
+            option = parser.declared.get(name)
+            as_it_is = option is not None and isinstance(value, option.takes)
+            parser.set_defaults(**{name: value if as_it_is else _checked(actions[name], value)})
             actions[name].required = False
     return kept
 

@@ -9,6 +9,7 @@ Everything moves in batches; the cost per message is what the broker's client co
 from __future__ import annotations
 
 import asyncio
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Settings:
         ca: PEM file of the authorities to trust; None means the system's.
         cert: PEM file with our certificate; None: no client certificate.
         key: PEM file with our private key.
+        ssl_context: What to verify the broker with, instead of the three; only Kafka takes it.
         session_expiry_s: How long an MQTT broker keeps a group's session while we are away.
         clock: What timestamps are taken from.
         scope: Whose broker a bare `memory://` is: the application. Others ignore it.
@@ -55,6 +57,7 @@ class Settings:
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
+    ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
     session_expiry_s: int = 86400
     clock: Clock = field(default_factory=SystemClock)
     scope: object | None = field(default=None, compare=False, repr=False)

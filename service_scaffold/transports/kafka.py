@@ -14,6 +14,7 @@ from service_scaffold.journal.kafka import KafkaJournal
 from service_scaffold.journal.kafka_client import Access
 from service_scaffold.journal.kafka_producer import KafkaProducer
 from service_scaffold.journal.kafka_reader import KafkaReader
+from service_scaffold.journal.tuning import Tuning
 from service_scaffold.message import Message
 from service_scaffold.transports.base import (
     Capabilities,
@@ -39,7 +40,7 @@ REPLY_FETCH = 500
 CLOSE_LIMIT_S = 1.9
 
 
-def open_journal(settings: Settings) -> KafkaJournal:
+def open_journal(settings: Settings, tuning: Tuning | None = None) -> KafkaJournal:
     """Return the journal that a transport with these settings stands on, not yet connected.
 
     Raises:
@@ -59,8 +60,9 @@ def open_journal(settings: Settings) -> KafkaJournal:
             user=address.user,
             password=address.password,
             mechanism=mechanism,
-            tls=_tls(settings) if address.tls else None,
+            tls=settings.ssl_context or (_tls(settings) if address.tls else None),
             timeout_s=settings.connect_timeout_s,
+            tuning=tuning or Tuning(),
         )
     )
 
