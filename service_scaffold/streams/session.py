@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from service_scaffold import errors
-from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import (
     Journal,
@@ -24,6 +23,7 @@ from service_scaffold.streams.node import Spawn
 from service_scaffold.streams.opening import Key, Opening
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.task import Task
+from service_scaffold.streams.tasks import Tasks
 from service_scaffold.streams.topic import RecordMetadata
 from service_scaffold.streams.topics import Topics
 from service_scaffold.streams.topology import Topology
@@ -59,7 +59,6 @@ class Session(RebalanceListener):
         spawn: Spawn,
         failed: Callable[[Exception], None],
     ) -> None:
-        self.tasks: dict[Key, Task] = {}
         self.layout: Layout | None = None
         self.joined = asyncio.Event()
         self.topics = Topics(journal, settings)
@@ -69,12 +68,11 @@ class Session(RebalanceListener):
         self._opening = opening
         self._workplace = workplace
         self._clock = clock
-        self._spawn = spawn
-        self._failed = failed
         self._member: Member | None = None
         self._producer: Producer | None = None
         self._feeding: Feeding | None = None
-        self._starting: dict[Key, asyncio.Task[None]] = {}
+        self._tasks = Tasks(opening, self.topics.ensure, clock, spawn, failed, self._fail)
+        self.tasks = self._tasks.by_key
         self._trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._stopping = False
 
@@ -90,6 +88,7 @@ class Session(RebalanceListener):
         self._member = await self._journal.member(
             self._settings.id, self, max_pause_s=self._settings.max_pause_s
         )
+        self._tasks.connected(self._member, self._producer)
         feeding = Feeding(self._topology, self._settings, self._member, self.tasks)
         self._feeding = feeding
         await self.look()
@@ -130,13 +129,7 @@ class Session(RebalanceListener):
     async def close(self) -> None:
         """End everything; what is not committed happens again. Raises nothing of its own."""
         self._stopping = True
-        for starting in self._starting.values():
-            starting.cancel()
-        if self._starting:
-            await asyncio.wait(set(self._starting.values()))
-        await asyncio.gather(*(task.close() for task in self.tasks.values()))
-        for key in list(self.tasks):
-            self._forget(key)
+        await self._tasks.close()
         if self._member is not None:
             await self._member.close()
         if self._producer is not None:
@@ -173,7 +166,7 @@ class Session(RebalanceListener):
             if layout.missing:
                 names = ', '.join(sorted(layout.missing))
                 LOGGER.warning('Streams: waiting for topics that do not exist yet: %s', names)
-            self.layout = self._feeding.layout = layout
+            self.layout = self._feeding.layout = self._tasks.layout = layout
             if layout.topics:
                 await self._member.subscribe(sorted(layout.topics), self._former_name())
         if not layout.topics:
@@ -208,17 +201,18 @@ class Session(RebalanceListener):
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """Go on with what has stayed, begin what has come, end what has gone."""
         assert self._member is not None
-        wanted = self._wanted(self._member.assignment | partitions)
-        for key in [key for key in self.tasks if key not in wanted]:
-            await self._end(key)
-        for key, topics in wanted.items():
-            if key in self.tasks and not await self._goes_on(self.tasks[key], topics):
-                await self._end(key)
         assert self._feeding is not None
-        self._feeding.forget_others()
-        for key in wanted:
-            if key not in self.tasks:
-                self._begin(key)
+        async with self._tasks.changing:
+            wanted = self._wanted(self._member.assignment | partitions)
+            for key in [key for key in self.tasks if key not in wanted]:
+                await self._tasks.end(key)
+            for key, topics in wanted.items():
+                if key in self.tasks and not await self._goes_on(self.tasks[key], topics):
+                    await self._tasks.end(key)
+            self._feeding.forget_others()
+            for key in wanted:
+                if key not in self.tasks:
+                    self._tasks.begin(key)
         self._workplace.member_id = self._member.member_id
         self.joined.set()
 
@@ -278,69 +272,9 @@ class Session(RebalanceListener):
                 return
             await self._topology.until_rest(min(left_s, WAIT_S))
 
-    # Tasks
-
-    def _begin(self, key: Key) -> None:
-        assert self.layout is not None
-        assert self._member is not None
-        count, number = key
-        task = Task(number, count, self.layout.agents[count], self._clock, self._failed)
-        self.tasks[key] = task
-        self._member.pause(task.partitions)
-        self._starting[key] = starting = self._spawn(self._start(task), f'start of {task}')
-        starting.add_done_callback(lambda done: self._started(key, done))
-
-    def _started(self, key: Key, done: asyncio.Task[None]) -> None:
-        if self._starting.get(key) is done:
-            del self._starting[key]
-
-    async def _start(self, task: Task) -> None:
-        """Bring a task to where its partitions were left, and let its records come."""
-        assert self.layout is not None
-        assert self._member is not None
-        assert self._producer is not None
-        attempt = 0
-        while True:
-            try:
-                await self._opening.open(
-                    task,
-                    self.layout.tables(task.count),
-                    self._member,
-                    self._producer,
-                    self.topics.ensure,
-                    self._spawn,
-                )
-                break
-            except errors.GenerationEnded:
-                return  # the next assignment begins it again
-            except (errors.ConnectionLost, errors.OffsetsLost) as error:
-                self._fail(error)
-                return
-            except Exception as error:
-                attempt += 1
-                LOGGER.warning('%s cannot start, will try again: %s', task, error, exc_info=error)
-                await self._clock.sleep(Backoff().delay(attempt))
-        for table in self.layout.tables(task.count):
-            state = task.find_state(table.name)
-            if state is not None:
-                table.here[task.number] = state
-        await self._member.seek({p: task.start_of(p.topic) for p in task.partitions})
-        self._member.resume(task.partitions)
-
-    async def _end(self, key: Key) -> None:
-        starting = self._starting.pop(key, None)
-        if starting is not None:
-            starting.cancel()
-            await asyncio.wait({starting})
-        task = self.tasks[key]
-        await task.close()
-        self._forget(key)
-
-    def _forget(self, key: Key) -> None:
-        self.tasks.pop(key)
-        count, number = key
-        for table in self.layout.tables(count) if self.layout is not None else ():
-            table.here.pop(number, None)
+    async def restart(self, task: Task) -> None:
+        """Close a task, and begin it again at what is committed."""
+        await self._tasks.restart(task)
 
     # Checkpoints
 
@@ -371,7 +305,7 @@ class Session(RebalanceListener):
     @property
     def settled(self) -> bool:
         """Whether all partitions that are ours are being worked on."""
-        return not self._starting and all(t.phase == 'running' for t in self.tasks.values())
+        return not self._tasks.starting and all(t.phase == 'running' for t in self.tasks.values())
 
     @property
     def idle(self) -> bool:
