@@ -2,7 +2,7 @@
 
 Faster than SQLite for large batches and large tables. The binding does not let go of the
 interpreter while it writes a batch, so a batch of 100 000 keys in a thread still holds up the
-event loop for some 0.1 s; where that matters, write more often.
+event loop for 0.1 to 0.2 s; where that matters, write more often.
 """
 
 from __future__ import annotations

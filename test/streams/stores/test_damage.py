@@ -137,23 +137,39 @@ def test_damage_is_numbered(open_durable, tmp_path):
     assert len(list(tmp_path.glob('*.damaged-*'))) == 2
 
 
-def test_a_lost_log_leaves_an_earlier_write_whole(open_durable, tmp_path):
+def test_a_log_cut_anywhere_leaves_an_earlier_write_whole(open_durable, tmp_path):
     """The last writes may go with their log; data and position still agree."""
-    backend = open_durable()
-    store = backend.open('table', 0)
+    keys = [b'%04d' % number for number in range(300)]
+    state, copy = tmp_path / 'state', tmp_path / 'copy'
+    backend = type(open_durable())
+    store = backend(state).open('table', 0)
     for number in range(5):
-        store.write(dict.fromkeys((b'a', b'b'), b'%d' % number), b'%d' % number)
-    copy = tmp_path / 'copy'
-    copy.mkdir()
-    shutil.copytree(tmp_path, copy / 'state', ignore=lambda *_: ['copy'])
-    for log in (*copy.rglob('*-wal'), *copy.rglob('*.log')):
-        truncate(log)
+        store.write(dict.fromkeys(keys, b'%d' % number), b'%d' % number)
+    positions = []
+    for share in (0.95, 0.7, 0.5, 0.3, 0.0):
+        shutil.copytree(state, copy)
+        for log in (*copy.rglob('*-wal'), *copy.rglob('*.log')):
+            os.truncate(log, int(log.stat().st_size * share))
+        reopened = backend(copy).open('table', 0)
+        positions.append(reopened.position)
+        assert {reopened.get(key) for key in keys} == {reopened.position}
+        reopened.close()
+        shutil.rmtree(copy)
     store.close()
-    reopened = type(backend)(copy / 'state').open('table', 0)
 
-    assert reopened.position != b'4'
-    assert reopened.get(b'a') == reopened.get(b'b') == reopened.position
-    reopened.close()
+    assert len(set(positions)) > 2, 'the cuts hit different writes'
+
+
+def test_sqlite_is_checked_when_it_is_opened(tmp_path):
+    """It has no checksums, so a page that is harmed is looked for, and not stumbled on later."""
+    backend = base.open_backend('sqlite://', tmp_path)
+    store = backend.open('table', 0)
+    store.write(ROWS, b'1')
+    store.close()
+    overwrite_the_middle(tmp_path / 'table-0.sqlite')
+
+    assert backend.open('table', 0).position is None
+    backend.close()
 
 
 def test_a_directory_in_use_is_not_damage(durable_url, tmp_path, open_durable):

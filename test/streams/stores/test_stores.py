@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from service_scaffold import errors
+from service_scaffold.streams.stores import files
 
 
 def some_bytes(chance: random.Random, longest: int) -> bytes:
@@ -171,6 +172,27 @@ def test_tables_and_partitions_are_apart(backend):
         store = backend.open(*place)
         assert store.get(b'k') == repr(place).encode()
         store.close()
+
+
+def test_names_differ_by_more_than_case():
+    """Some file systems do not tell `orders` from `Orders`."""
+    names = ['orders', 'Orders', 'ORDERS', 'o%52ders', 'o%72ders', 'É', 'é']
+
+    assert len({files.safe_name(name).casefold() for name in names}) == len(names)
+    assert files.safe_name('orders') == 'orders'
+
+
+def test_short_scans_keep_to_their_bounds(store):
+    """No row beyond, whatever lies there."""
+    chance = random.Random(0)
+    keys = sorted({some_bytes(chance, 4) for _ in range(500)})
+    for number, key in enumerate(keys):
+        store.write({key: b'%d' % number}, b'1')
+
+    for _ in range(100):
+        first, last = sorted(bytes(chance.choices((0, 1, 127, 255), k=3)) for _ in range(2))
+        found = [key for key, _ in store.scan(first, last)]
+        assert found == [key for key in keys if first <= key < last]
 
 
 def test_drop_removes_one_store(backend, store):
