@@ -315,6 +315,10 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    async def delete(self, topics: Iterable[str]) -> None:
+        """Delete topics with all that is in them; one that does not exist is passed over."""
+
+    @abstractmethod
     async def partitions(self, topics: Iterable[str]) -> Mapping[str, int | None]:
         """Return how many partitions each topic has; None for a topic that does not exist."""
 

@@ -34,7 +34,7 @@ from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_producer import KafkaProducer
 from service_scaffold.journal.kafka_reader import KafkaReader, start_consumer
 from service_scaffold.journal.kafka_sender import commit_as_member
-from service_scaffold.journal.kafka_topics import create_topics, describe_topics
+from service_scaffold.journal.kafka_topics import create_topics, delete_topics, describe_topics
 
 LOGGER = logging.getLogger(__name__)
 
@@ -164,6 +164,11 @@ class KafkaJournal(base.Journal):
             return
         async with bounded(f'creating {", ".join(s.name for s in missing)}', USABLE_S):
             await create_topics(self._connected(), missing)
+
+    async def delete(self, topics: Iterable[str]) -> None:
+        names = list(topics)
+        async with bounded(f'deleting {", ".join(names)}', USABLE_S):
+            await delete_topics(self._connected(), names)
 
     async def partitions(self, topics: Iterable[str]) -> Mapping[str, int | None]:
         names = list(topics)

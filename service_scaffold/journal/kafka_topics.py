@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.journal.base import TopicSpec
-from service_scaffold.journal.kafka_client import ControlClient, kafka_errors, metadata, translate
+from service_scaffold.journal.kafka_client import (
+    ControlClient,
+    admin,
+    kafka_errors,
+    metadata,
+    translate,
+)
 from service_scaffold.journal.kafka_protocol import CreateTopicsRequestV4, Exactly
 
 LIMIT_MS = 10_000
@@ -38,17 +44,35 @@ async def create_topics(client: ControlClient, specs: Iterable[TopicSpec]) -> No
         for spec in specs
     ]
     request = Exactly(CreateTopicsRequestV4(wanted, LIMIT_MS, False))
-    while True:
-        controller = client.cluster.controller
-        if controller is not None:
-            response = await client.send(controller.nodeId, request)
-            if not _is_elsewhere(response):
-                break
-        await client.force_metadata_update()
-        await asyncio.sleep(RETRY_S)
+    await _ask_controller(client, request, _is_elsewhere)
     names = [topic[0] for topic in wanted]
     while not await _are_led(client, names):  # noqa: ASYNC110 - the broker does not tell
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def delete_topics(client: ControlClient, topics: list[str]) -> None:
+    """Delete topics; those that are missing are passed over. The caller bounds the time.
+
+    Raises:
+        AccessRefused: We may not delete one.
+        BindingRefused: The broker does not delete topics.
+    """
+    request = admin.DeleteTopicsRequest(topics, LIMIT_MS)
+    await _ask_controller(client, request, _is_deleted_elsewhere)
+
+
+async def _ask_controller(
+    client: ControlClient, request: Any, is_elsewhere: Callable[[Any], bool]
+) -> None:
+    """Ask whoever is the cluster's controller; ask again when that is another node by now."""
+    while True:
+        controller = client.cluster.controller
+        if controller is not None and not is_elsewhere(
+            await client.send(controller.nodeId, request)
+        ):
+            return
+        await client.force_metadata_update()
+        await asyncio.sleep(RETRY_S)
 
 
 async def _are_led(client: ControlClient, topics: list[str]) -> bool:
@@ -85,6 +109,21 @@ async def _ask_any(client: ControlClient, request: Any) -> Any:
         except kafka_errors.KafkaError as error:
             failure = error
     raise failure
+
+
+def _is_deleted_elsewhere(response: Any) -> bool:
+    for topic, code in response.topic_error_codes:
+        error = kafka_errors.for_code(code)
+        if error is kafka_errors.NotControllerError:
+            return True
+        if error in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
+            continue
+        if error is kafka_errors.TopicAuthorizationFailedError:
+            raise errors.AccessRefused(f'deleting topic {topic}: not allowed')
+        if error is kafka_errors.RequestTimedOutError:
+            raise translate(error(), f'deleting topic {topic}')
+        raise errors.BindingRefused(f'deleting topic {topic}: {error.__name__}')
+    return False
 
 
 def _is_elsewhere(response: Any) -> bool:

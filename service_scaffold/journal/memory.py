@@ -59,6 +59,11 @@ class MemoryJournal(base.Journal):
         for spec in topics:
             self.broker.topic(spec)
 
+    async def delete(self, topics: Iterable[str]) -> None:
+        await self._connection.answer(ANSWER_S)
+        for name in topics:
+            self.broker.delete_topic(name)
+
     async def partitions(self, topics: Iterable[str]) -> Mapping[str, int | None]:
         await self._connection.answer(ANSWER_S)
         found = {name: self.broker.topics.get(name) for name in topics}

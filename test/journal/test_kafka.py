@@ -127,6 +127,18 @@ async def test_a_created_topic_can_be_used_at_once(journal, unique):
         await append(journal, name, 'x')
 
 
+async def test_a_deleted_topic_is_gone(journal, unique):
+    """Deleting one that does not exist, or no longer, is no error."""
+    await journal.create([TopicSpec(unique)])
+
+    await journal.delete([unique, f'{unique}-never'])
+    await journal.delete([unique])
+
+    async with asyncio.timeout(10):
+        while (await journal.partitions([unique]))[unique] is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def test_a_refused_topic_names_itself(journal):
     """The broker's reason is in the error."""
     with pytest.raises(errors.BindingRefused, match=r'creating topic bad'):

@@ -260,6 +260,14 @@ class TestKeeping:
         assert len(broker.topics['orders'].partitions[0]) == 30_000
 
 
+async def test_a_deleted_topic_is_gone(journal):
+    await append(journal, b'1')
+
+    await journal.delete(['orders', 'never'])
+
+    assert await journal.partitions(['orders']) == {'orders': None}
+
+
 class TestFaults:
     async def test_connecting_to_a_broker_that_is_down_is_refused(self, broker):
         broker.network.down()
