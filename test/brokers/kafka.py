@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,31 @@ class Kafka(Broker):
             }
         return options
 
+    async def members(self, group: str) -> dict[str, bytes]:
+        """Return what each member of a consumer group is assigned, by the member's id."""
+        async with self._admin() as admin:
+            [answer] = await admin.describe_consumer_groups([group])
+        [(_, _, _, _, _, members, *_)] = answer.groups
+        return {name: assignment for name, _, _, _, assignment, *_ in members}
+
+    async def committed(self, group: str, topic: str) -> int:
+        """Return the sum of a consumer group's committed offsets of a topic."""
+        async with self._admin() as admin:
+            found = await admin.list_consumer_group_offsets(group)
+        return sum(at.offset for where, at in found.items() if where.topic == topic)
+
     def _url(self, port: int) -> str:
         scram = self.user is not None and self.sasl != 'PLAIN'
         return super()._url(port) + (f'?sasl={self.sasl}' if scram else '')
+
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, **self.client_options())
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
 
     def _make_proxy(self) -> Proxy:
         return Proxy(self.host, self._proxied_port, port=self._proxy_port)
@@ -217,15 +240,12 @@ class Kafka(Broker):
 
     async def _serves_groups(self) -> bool:
         """Ask for metadata and for a group's coordinator, which makes its internal topic."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, **self.client_options())
         try:
-            await admin.start()
-            cluster = await admin.describe_cluster()
-            await admin.find_coordinator('ready')
+            async with self._admin() as admin:
+                cluster = await admin.describe_cluster()
+                await admin.find_coordinator('ready')
         except KafkaError:
             return False
-        finally:
-            await admin.close()
         return bool(cluster['brokers'])
 
 

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import pytest_asyncio
 
-from service_scaffold.testing.conformance import Instances
+from service_scaffold.testing.conformance import Instance, Instances
 from test.brokers.kafka import Kafka
 from test.brokers.mosquitto import Mosquitto
 from test.brokers.process import Broker
 from test.brokers.rabbitmq import RabbitMQ
 from test.brokers.required import require_broker
+from test.chaos.told import Told
 
 KINDS: tuple[type[Broker], ...] = (RabbitMQ, Kafka, Mosquitto)
 
@@ -56,6 +57,14 @@ async def proxied(broker: Broker, unique: str) -> AsyncIterator[Instances]:
     made = Instances(broker.proxied_url, f's{unique}')
     yield made
     await _stop(broker, made)
+
+
+@pytest_asyncio.fixture
+async def teller(instances: Instances, unique: str) -> tuple[Instance, Told]:
+    """Who publishes work, and hears what the workers tell."""
+    instance, told = await instances.start(), Told()
+    await instance.subscribe(f'{unique}.out', '#', told)
+    return instance, told
 
 
 async def _stop(broker: Broker, made: Instances) -> None:

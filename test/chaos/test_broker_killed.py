@@ -85,31 +85,6 @@ async def test_a_killed_broker_is_survived(broker: Broker, instances: Instances,
         await view.all_of(last, 30)
 
 
-async def test_five_crashes_leave_nothing_behind(broker: Broker, instances: Instances, unique):
-    """As many tasks and file descriptors as after the first connect."""
-    instance = await instances.start()
-    view, group = Inbox(), Inbox()
-    made = [
-        await instance.subscribe(unique, '#', view),
-        await instance.subscribe(unique, '#', group, group='g'),
-    ]
-    await _round_trip(instance, unique, group, 0)
-    await asyncio.sleep(1.5)  # RabbitMQ saves the place of a new quorum queue twice a second only
-    tasks, descriptors = len(asyncio.all_tasks()), _descriptors()
-
-    for number in range(1, 6):
-        await asyncio.to_thread(broker.kill)
-        await eventually(lambda: not instance.listener.health().ok, 30)
-        await asyncio.to_thread(broker.start)
-        for subscription in made:
-            await subscription.wait_active(30)
-        await _round_trip(instance, unique, group, number)
-        await view.all_of([number])
-
-    await eventually(lambda: len(asyncio.all_tasks()) <= tasks, 10)
-    await eventually(lambda: _descriptors() <= descriptors, 10)
-
-
 async def test_publishing_is_refused_at_once_and_works_again_at_once(
     broker: Broker, instances: Instances, unique
 ):
@@ -183,12 +158,3 @@ class Flow:
             finally:
                 await asyncio.sleep(0.01)
             self.confirmed.append(number)
-
-
-async def _round_trip(instance: Instance, exchange: str, inbox: Inbox, number: int) -> None:
-    await instance.publish(exchange, 'tank', number)
-    await inbox.all_of([number])
-
-
-def _descriptors() -> int:
-    return len(os.listdir('/proc/self/fd'))

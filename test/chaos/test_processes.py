@@ -4,53 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections import Counter
 
 import pytest
 
 from service_scaffold.journal import partitioner
-from service_scaffold.testing.conformance import Inbox, Instance, Instances
-from service_scaffold.testing.conformance.inbox import Received, eventually
+from service_scaffold.testing.conformance import Instance
+from service_scaffold.testing.conformance.inbox import eventually
 from test.brokers.kafka import Kafka
 from test.brokers.process import Broker
 from test.chaos.processes import Worker
+from test.chaos.told import WARM_UP, Told
 
 TAKEN_OVER_S = 25.0
-WARM_UP = 1_000_000
-"""Numbers from here on are published until a group has found its order, and count for nothing."""
-
-
-class Told(Inbox):
-    """What the workers have told."""
-
-    def numbers(self, what: str, by: str | None = None, below: int = WARM_UP) -> list[int]:
-        """Return the numbers of one kind of news, of one instance or of all."""
-        return [
-            one.value['n']
-            for one in self.received
-            if one.key == what and by in (None, one.value['by']) and one.value['n'] < below
-        ]
-
-    def news(self, what: str) -> list[Received]:
-        """Return the news of one kind."""
-        return [one for one in self.received if one.key == what]
-
-    async def until(self, what: str, numbers: set[int], timeout_s: float = 30) -> None:
-        """Wait until all of `numbers` were told."""
-        try:
-            await eventually(lambda: numbers <= set(self.numbers(what)), timeout_s)
-        except TimeoutError:
-            missing = sorted(numbers - set(self.numbers(what)))
-            raise TimeoutError(f'{len(missing)} never {what}: {missing[:10]}') from None
-
-
-@pytest.fixture
-async def teller(instances: Instances, unique: str) -> tuple[Instance, Told]:
-    """Who publishes work, and hears what the workers tell."""
-    instance, told = await instances.start(), Told()
-    await instance.subscribe(f'{unique}.out', '#', told)
-    return instance, told
 
 
 def successor_of(broker: Broker, worker: str) -> str:
@@ -144,30 +110,6 @@ async def test_a_killed_member_loses_nothing(broker, teller, unique, tmp_path):
             await told.until('done', set(range(400)), 40)
 
 
-async def test_the_burst_of_a_slow_consumer_disturbs_nobody(broker, teller, unique, tmp_path):
-    """Ten thousand messages: four at once, bounded memory, others answer as quick as before."""
-    instance, told = teller
-    # Our Mosquitto writes all that is queued to disk after each change.
-    total = 1_000 if broker.name == 'mosquitto' else 10_000
-    async with Worker(broker.url, unique, 'w', tmp_path, concurrency=4) as worker:
-        await instance.publish(f'{unique}.ping', 'ping', {'n': 0})
-        await told.until('pong', {0})
-        before_mib = worker.rss_mib
-        items = [(f'tank.{n}', {'n': n, 'work_s': 0.1}, f'k{n}') for n in range(total)]
-        for start in range(0, total, 1000):
-            await instance.publisher.publish_many(unique, items[start : start + 1000])
-        latencies = []
-        for number in range(1, 101):
-            began = time.monotonic()
-            await instance.publish(f'{unique}.ping', 'ping', {'n': number})
-            await told.until('pong', {number}, 5)
-            latencies.append(time.monotonic() - began)
-
-        assert max(one.value['running'] for one in told.news('begun')) == 4
-        assert sorted(latencies)[98] < 0.2
-        assert worker.rss_mib - before_mib < 20
-
-
 @pytest.mark.parametrize('broker', [Kafka], indirect=True, ids=['kafka'])
 async def test_a_commit_never_skips_what_is_unfinished(broker, teller, unique, tmp_path):
     """Two records of a partition in parallel, the second done, SIGKILL: both come again."""
@@ -182,32 +124,6 @@ async def test_a_commit_never_skips_what_is_unfinished(broker, teller, unique, t
 
     async with Worker(broker.url, unique, 'heir', tmp_path, concurrency=2):
         await eventually(lambda: sorted(told.numbers('begun', 'heir')) == [1, 2], TAKEN_OVER_S)
-
-
-@pytest.mark.parametrize('broker', [Kafka], indirect=True, ids=['kafka'])
-async def test_a_handler_longer_than_the_session_keeps_its_partition(
-    broker, teller, unique, tmp_path
-):
-    """No rebalance, one processing, while other partitions flow."""
-    instance, told = teller
-    async with Worker(broker.url, unique, 'w', tmp_path, concurrency=4) as worker:
-        await instance.publish(unique, 'tank', {'n': 0, 'work_s': 13}, key='long')
-        await told.until('begun', {0})
-        number = 0
-        while 0 not in told.numbers('done'):
-            number += 1
-            await instance.publish(unique, 'tank', {'n': number}, key=f'k{number % 20}')
-            await told.until('done', {number}, 20)
-            await asyncio.sleep(0.1)
-        status, _ = await worker.terminate(10)
-
-    assert status == 0
-    assert number > 50
-    assert Counter(told.numbers('begun')) == Counter(range(number + 1))
-    async with Worker(broker.url, unique, 'heir', tmp_path, concurrency=4):
-        await instance.publish(unique, 'tank', {'n': -1})
-        await told.until('done', {-1})
-    assert told.numbers('done', 'heir') == [-1]
 
 
 def _keys_of_one_partition() -> tuple[str, str]:
