@@ -63,6 +63,17 @@ class Driver:
         """The time: epoch seconds."""
         return self.clock.time()
 
+    @property
+    def worker(self) -> Worker:
+        """The worker that runs.
+
+        Raises:
+            StreamError: The driver is not started.
+        """
+        if self._worker is None:
+            raise errors.StreamError('The test driver is not started')
+        return self._worker
+
     # What tests do
 
     async def send(

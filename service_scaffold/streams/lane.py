@@ -98,6 +98,16 @@ class Lane:
         """How many records the body has not seen."""
         return len(self._queue)
 
+    @property
+    def unacked(self) -> bool:
+        """Whether there are events that the body has to acknowledge."""
+        return bool(self._unacked)
+
+    def holds(self, topic: str, offset: int) -> bool:
+        """Whether the body has this event, and has not finished with it."""
+        held = (*self.current, *self._unacked.values())
+        return any(event.offset == offset and event.topic == topic for event in held)
+
     async def close(self) -> None:
         """End the body; what it had in hand is not finished."""
         self._closed = True

@@ -77,6 +77,15 @@ class Node:
             lane.wake()
 
     @property
+    def lanes(self) -> Sequence[Lane]:
+        """The runs of its body."""
+        return self._lanes
+
+    def holder(self, topic: str, offset: int) -> Lane | None:
+        """Return the lane whose body has an event in hand, None if none has begun with it."""
+        return next((lane for lane in self._lanes if lane.holds(topic, offset)), None)
+
+    @property
     def waiting(self) -> int:
         """How many records no body has seen."""
         return sum(lane.waiting for lane in self._lanes)

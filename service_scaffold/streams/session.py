@@ -324,8 +324,14 @@ class Session(RebalanceListener):
 
     async def lags(self) -> bool:
         """Tell whether there are records that have not been fetched."""
-        where = [p for task in self.tasks.values() for p in task.partitions]
-        if not where or self._member is None:
-            return False
-        ends = await self._journal.offsets(where, 'end')
-        return any(self._member.position(p) < ends[p] for p in where)
+        return bool(await self.unread(p for task in self.tasks.values() for p in task.partitions))
+
+    async def unread(self, partitions: Iterable[TopicPartition]) -> set[TopicPartition]:
+        """Return those with records that have not been fetched."""
+        member = self._member
+        if member is None:
+            return set()
+        where = [partition for partition in partitions if partition in member.assignment]
+        ends = await self._journal.offsets(where, 'end') if where else {}
+        ours = member.assignment  # it may have changed meanwhile
+        return {p for p in where if p in ours and member.position(p) < ends[p]}

@@ -12,6 +12,7 @@ from aiohttp import web
 from service_scaffold import errors, features, scheduler
 from service_scaffold.backoff import Backoff
 from service_scaffold.journal.base import Journal, NewRecord
+from service_scaffold.streams.liveness import Liveness
 from service_scaffold.streams.opening import Opening
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.topic import RecordMetadata
@@ -62,6 +63,7 @@ class Worker(features.ServiceFeature):
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._opening: Opening | None = None
+        self._liveness = Liveness(topology.settings, self._clock, self._spawn, self.fail)
 
     async def startup(self, app: web.Application) -> None:
         """Begin to connect; agents run as soon as the broker is there."""
@@ -102,8 +104,11 @@ class Worker(features.ServiceFeature):
                 f'{table}/{number}': f'{progress.read} of {progress.total}'
                 for (table, number), progress in self._opening.progress.items()
             }
+        stalls = self._liveness.stalls
+        if stalls:
+            detail['stalled'] = [stall.shown() for stall in stalls]
         waiting = [str(task) for task in session.tasks.values() if task.phase == 'recovering']
-        ready = session.joined.is_set() and not waiting
+        ready = session.joined.is_set() and not waiting and not stalls
         detail['partitions'] = sum(len(task.partitions) for task in session.tasks.values())
         return features.Health(
             ok=ready and 'missing_topics' not in detail, ready=ready, detail=detail
@@ -191,9 +196,11 @@ class Worker(features.ServiceFeature):
         )
         self.session = session
         self._connected.set()
+        watching = self._spawn(self._liveness.run(session), 'liveness of streams')
         try:
             await session.run()
         finally:
+            watching.cancel()
             self._connected.clear()
             await session.close()
             self.session = None
