@@ -11,7 +11,7 @@ MIB = 1024
 STALL_S = 30.0
 SPARE_S = 1.0
 """How much later than its limit a publish may end on a busy machine."""
-GROWTH = 1.05
+GROWTH = 1.10
 MORE_TASKS = 5
 WARM_S = 600.0
 """A shorter run says nothing about growth: the first faults fill the pools of the allocator."""
