@@ -39,6 +39,7 @@ class StreamSettings:
         stalled_s: Commits that stand still for so long, with records waiting, are warned of.
         stuck_s: After so long the application stops.
         processing_s: An event in hand for so long is warned of.
+        blocking_s: A blocked event loop is warned of after so long; None: it is not.
         store: URL of the stores: `memory://`, `sqlite://`, `rocksdb://`.
         directory: Where stores lie.
         cleanup_s: Seconds between looks for what has expired.
@@ -75,6 +76,7 @@ class StreamSettings:
     stalled_s: float = 300.0
     stuck_s: float = 600.0
     processing_s: float = 300.0
+    blocking_s: float | None = 10.0
     store: str = 'memory://'
     directory: Path = Path('data')
     cleanup_s: float = 30.0

@@ -17,6 +17,7 @@ from service_scaffold.streams.opening import Opening
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.topic import RecordMetadata
 from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.watchdog import Watchdog
 from service_scaffold.streams.workplace import Workplace
 
 LOGGER = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class Worker(features.ServiceFeature):
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._opening: Opening | None = None
+        blocking_s = topology.settings.blocking_s
+        self._watchdog = None if blocking_s is None else Watchdog(blocking_s)
         self._liveness = Liveness(topology.settings, self._clock, self._spawn, self.fail)
 
     async def startup(self, app: web.Application) -> None:
@@ -70,6 +73,8 @@ class Worker(features.ServiceFeature):
         await self.topology.discover()
         self._workplace = self._open_workplace()
         self.topology.runtime = self
+        if self._watchdog is not None:
+            self._watchdog.start()
         self._task = scheduler.get_scheduler(app).spawn(self._supervise(), name='streams')
 
     async def drain(self, app: web.Application) -> None:
@@ -84,6 +89,8 @@ class Worker(features.ServiceFeature):
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if self._workplace is not None:
             self._workplace.member_id = ''  # we have left the group
             self._workplace.close()
