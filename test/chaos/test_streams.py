@@ -1,0 +1,162 @@
+"""Streams on a real Kafka, with real processes that are killed, join and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from service_scaffold.journal.base import Journal, TopicPartition
+from service_scaffold.streams.journals import open_journal
+from service_scaffold.transports.address import Address
+from service_scaffold.transports.base import Settings
+from test.brokers.kafka import Kafka
+from test.brokers.process import Broker
+from test.chaos.stream_workers import Fleet
+
+KILLS = 30
+SESSION_S = 10.0
+
+
+@pytest.fixture
+def kafka(brokers: Callable[[type[Broker]], Broker]) -> Broker:
+    """A Kafka that may be killed."""
+    return brokers(Kafka)
+
+
+@pytest_asyncio.fixture
+async def journal(kafka: Broker) -> AsyncIterator[Journal]:
+    """A connection of the test's own."""
+    made = open_journal(Settings(address=Address.parse(kafka.url), name='test', instance='test'))
+    await made.connect()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def fleet(journal: Journal, kafka: Broker, unique: str, tmp_path: Path) -> Callable[..., Fleet]:
+    """Make a fleet of workers with the options that are given."""
+    return lambda **options: Fleet(journal, kafka.url, unique, tmp_path, **options)
+
+
+async def test_exactly_once_survives_thirty_sigkills(fleet: Callable[..., Fleet]) -> None:
+    """Each number is in the output once, and counted once, however often the worker is killed."""
+    async with fleet(guarantee='exactly_once', store='sqlite://') as it:
+        producing = asyncio.create_task(it.produce(KILLS * 200, pause_s=0.35))
+        for _ in range(KILLS):
+            worker = it.start()
+            await worker.ready()
+            await asyncio.sleep(random.uniform(0.2, 1.2))  # somewhere in a transaction
+            it.remove(worker)
+        it.start()
+        await producing
+        found = await it.complete()
+        assert set(found.values()) == {1}
+        assert sum((await it.table()).values()) == it.sent
+
+
+async def test_every_output_of_exactly_once_lies_in_a_transaction(
+    fleet: Callable[..., Fleet],
+) -> None:
+    """Also in a topic that nobody reads: its partition ends with a marker that is no record."""
+    async with fleet(guarantee='exactly_once') as it:
+        it.start()
+        await it.produce(200)
+        found = await it.complete()
+        where = [TopicPartition(it.out, number) for number in range(3)]
+        ends = await it.journal.offsets(where, 'end')
+        assert sum(found.values()) == 200
+        assert sum(ends.values()) > 200, 'no markers'
+
+
+@pytest.mark.parametrize('guarantee', ['at_least_once', 'exactly_once'])
+async def test_workers_that_come_and_go_leave_the_table_right(
+    fleet: Callable[..., Fleet], guarantee: str
+) -> None:
+    """A runs, B joins, A leaves, C joins, A comes back: nothing is lost, nothing counted twice."""
+    async with fleet(guarantee=guarantee, store='sqlite://') as it:
+        producing = asyncio.create_task(it.produce(3_000, pause_s=0.25))
+        first = it.start()
+        await first.ready()
+        second = it.start()
+        await second.ready()
+        assert await first.terminate() == 0
+        it.workers.remove(first)
+        third = it.start()
+        await third.ready()
+        await it.start().ready()
+        assert await second.terminate() == 0
+        it.workers.remove(second)
+        await producing
+        found = await it.complete()
+        assert set(found.values()) == {1}
+        assert set((await it.table()).values()) == {1}
+
+
+async def test_at_least_once_loses_nothing_and_counts_nothing_twice_when_killed(
+    fleet: Callable[..., Fleet],
+) -> None:
+    """What was sent may come again; the table takes back what was not committed."""
+    async with fleet(guarantee='at_least_once', store='sqlite://') as it:
+        producing = asyncio.create_task(it.produce(2_000, pause_s=0.25))
+        for _ in range(4):
+            worker = it.start()
+            await worker.ready()
+            await asyncio.sleep(random.uniform(1, 3))
+            it.remove(worker)
+        it.start()
+        await producing
+        await it.complete()
+        assert set((await it.table()).values()) == {1}
+
+
+@pytest.mark.parametrize(('how', 'limit_s'), [('SIGKILL', SESSION_S + 5), ('SIGTERM', 2.0)])
+async def test_a_worker_takes_over_in_time(
+    fleet: Callable[..., Fleet], how: str, limit_s: float
+) -> None:
+    """The other one processes its partitions, with default settings."""
+    async with fleet(guarantee='exactly_once', store='sqlite://') as it:
+        first, second = it.start(), it.start()
+        await first.ready()
+        await second.ready()
+        await it.produce(200)
+        await it.complete()
+        began = time.monotonic()
+        if how == 'SIGKILL':
+            it.remove(first)
+        else:
+            assert await first.terminate() == 0
+            it.workers.remove(first)
+            began = time.monotonic()
+        await it.produce(200, pause_s=0, batch=200)
+        await it.complete(limit_s)
+        assert time.monotonic() - began < limit_s
+
+
+async def test_a_broker_that_is_killed_and_returns_costs_nothing(
+    fleet: Callable[..., Fleet], kafka: Broker, journal: Journal
+) -> None:
+    """The worker goes on by itself: no loss, no duplicate, and commits advance again."""
+    async with fleet(guarantee='exactly_once', store='sqlite://') as it:
+        worker = it.start()
+        await worker.ready()
+        await it.produce(500)
+        await asyncio.to_thread(kafka.kill)
+        await asyncio.sleep(20)
+        await asyncio.to_thread(kafka.start)
+        again = open_journal(
+            Settings(address=Address.parse(kafka.url), name='test', instance='test')
+        )
+        await again.connect()
+        it.journal = again
+        await it.produce(500)
+        found = await it.complete(90)
+        assert set(found.values()) == {1}
+        assert set((await it.table()).values()) == {1}
+        assert worker.process.poll() is None
+        await again.close()
