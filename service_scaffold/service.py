@@ -96,7 +96,7 @@ def furnish(app: web.Application, prefix: str | None = None) -> None:
     measured = metrics.setup(app)
     front.setup(
         app,
-        cors.Cors(cast('list[str]', config['cors_origins'])),
+        cors.Cors(cast('list[str]', config['cors_origins']), cors.pages_of(app)),
         forwarded.Forwarded(
             cast('list[str]', config['trusted_proxies']), root_path=str(config['root_path'])
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
@@ -11,6 +11,8 @@ MAX_AGE_S = 600
 """How long a browser may remember the answer to a preflight."""
 
 CORS: web.AppKey[Cors] = web.AppKey('service_scaffold.cors')
+PAGES: web.AppKey[dict[object, Cors]] = web.AppKey('service_scaffold.cors.pages')
+"""Handlers whose resource has rules of its own, which then hold instead."""
 _ORIGIN = 'Access-Control-Allow-Origin'
 
 
@@ -20,10 +22,12 @@ class Cors:
     Args:
         origins: Origins that may call, as `https://app.example`; `*` is any, without credentials
             (cookies, HTTP authentication). Listed origins may send credentials.
+        pages: Rules of single handlers, which then hold instead.
     """
 
-    def __init__(self, origins: Iterable[str]) -> None:
+    def __init__(self, origins: Iterable[str], pages: Mapping[object, Cors] | None = None) -> None:
         listed = frozenset(origins)
+        self._pages = pages if pages is not None else {}
         self.any_origin = '*' in listed
         self.origins = listed - {'*'}
 
@@ -46,6 +50,9 @@ class Cors:
 
     def prepare(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers, just before the head of the response is sent."""
+        if self._pages and (own := self._pages.get(_handler(request))) is not None:
+            own.prepare(request, response)
+            return
         headers = response.headers
         if not self.origins:
             if self.any_origin:
@@ -61,3 +68,14 @@ class Cors:
             headers[_ORIGIN] = '*'
         # Without it a cache would give one origin's answer to another.
         headers.add('Vary', 'Origin')
+
+
+def _handler(request: web.BaseRequest) -> object:
+    return request.match_info.handler if isinstance(request, web.Request) else None
+
+
+def pages_of(app: web.Application) -> dict[object, Cors]:
+    """Return the rules of single handlers of an application, to be added to."""
+    if PAGES not in app:
+        app[PAGES] = {}
+    return app[PAGES]

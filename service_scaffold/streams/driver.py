@@ -190,6 +190,9 @@ class Driver:
         session = worker.session
         if session is None or not session.joined.is_set():
             return await self._wait_for_start()
+        if not worker.ready.is_set() or worker.routines.busy:
+            await asyncio.sleep(0.001)
+            return False
         if session.layout is not None and session.layout.missing:
             await session.look()
         if not session.settled or await session.lags():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from service_scaffold import errors
 from service_scaffold.streams.agent import Agent
+from service_scaffold.streams.leader import lead
 from service_scaffold.streams.tables.table import Table
 
 
@@ -95,7 +96,8 @@ class Layout:
             return self.counts[sources[0]]
         if table.partitions is not None:
             return table.partitions
-        return next(iter(self.agents)) if len(self.agents) == 1 else default
+        known = [c for c, agents in self.agents.items() if any(a.body is not lead for a in agents)]
+        return known[0] if len(known) == 1 else default
 
     def check_changelogs(self, found: Mapping[str, int | None]) -> None:
         """Compare the tables with the changelogs that exist.

@@ -77,6 +77,11 @@ class Schedule(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned = False
 
+    @property
+    def running(self) -> bool:
+        """Whether a run has begun and not ended."""
+        return bool(self._tasks)
+
     async def run(self, clock: Clock) -> None:
         """Tick until cancelled; then cancel what runs, and wait for it for `STOP_LIMIT_S`."""
         try:

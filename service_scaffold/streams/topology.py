@@ -11,7 +11,10 @@ from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.agent import Agent, Body
 from service_scaffold.streams.decision import OnError
+from service_scaffold.streams.duties import Duties
+from service_scaffold.streams.leader import lead, leader_topic
 from service_scaffold.streams.probe import probe
+from service_scaffold.streams.sending import Sending
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.stream import Plan, Stream
 from service_scaffold.streams.tables import table as tables
@@ -25,8 +28,11 @@ class Runtime(Protocol):
 
     async def append(self, record: NewRecord) -> RecordMetadata: ...
 
+    def owns(self, topic: str, partition: int) -> bool:
+        """Return whether a partition is ours, and worked on."""
 
-class Topology:
+
+class Topology(Duties, Sending):
     """Everything that was declared; nothing of it runs before the application starts.
 
     Attributes:
@@ -39,6 +45,7 @@ class Topology:
     """
 
     def __init__(self, settings: StreamSettings) -> None:
+        super().__init__()
         self.settings = settings
         self.topics: dict[str, Topic] = {}
         self.agents: dict[str, Agent] = {}
@@ -46,11 +53,39 @@ class Topology:
         self.movers: list[Agent] = []
         self.runtime: Runtime | None = None
         self._rested = asyncio.Event()
+        self._own_topics: list[Topic] = []
 
     @property
     def id(self) -> str:
         """The application's id: its consumer group, and prefix of what is its own."""
         return self.settings.id
+
+    def configure(self, settings: StreamSettings) -> None:
+        """Take other settings, before anything runs; what is named after the id is renamed.
+
+        Raises:
+            ConfigError: A topic asks for more than the application guarantees now.
+        """
+        before, self.settings = self.settings, settings
+        for topic in self.topics.values():
+            check_guarantee(topic.name, topic.guarantee, settings.guarantee)
+        self.take_zone()
+        if before.id != settings.id:
+            self._rename(f'{before.id}-')
+
+    def _rename(self, old: str) -> None:
+        for agent in self.agents.values():
+            agent.group = self.id
+            for hop in agent.plan.hops:
+                target = cast(Topic, hop.target)
+                if target.internal and target.name.startswith(old):
+                    target.name = self.prefixed(target.name.removeprefix(old))
+        for topic in self._own_topics:
+            del self.topics[topic.name]
+            topic.name = self.prefixed(topic.name.removeprefix(old))
+            self.topics[topic.name] = topic
+        for table in self.tables.values():
+            table.changelog = self.prefixed(f'{table.name}-changelog')
 
     # Topics
 
@@ -98,8 +133,8 @@ class Topology:
             self,
             key_type=key_type,
             value_type=value_type,
-            key_serializer=key_serializer,
-            value_serializer=value_serializer,
+            key_serializer=key_serializer or self.settings.key_serializer,
+            value_serializer=value_serializer or self.settings.value_serializer,
             options=TopicOptions(
                 partitions, replicas, seconds, compacting, deleting, dict(config or {})
             ),
@@ -188,8 +223,10 @@ class Topology:
 
     def _plan(self, agent: str, channel: Any, key_type: Any, value_type: Any) -> Plan:
         if channel is None:
-            name = f'{self.id}-{agent}'
-            return Plan(self.topic(name, key_type=key_type, value_type=value_type, internal=True))
+            name = self.prefixed(agent)
+            own = self.topic(name, key_type=key_type, value_type=value_type, internal=True)
+            self._own_topics.append(own)
+            return Plan(own)
         if isinstance(channel, str):
             return Plan(self.topic(channel, key_type=key_type, value_type=value_type))
         if isinstance(channel, Stream):
@@ -206,6 +243,7 @@ class Topology:
         Raises:
             StreamError: It does not get there.
         """
+        self._rested = asyncio.Event()  # one that was waited for belongs to its loop
         for agent in self.agents.values():
             if agent.may_hop:
                 agent.plan = await probe(agent)
@@ -216,8 +254,32 @@ class Topology:
             for hop in agent.plan.hops:
                 self.topics.setdefault(hop.target.name, cast(Topic, hop.target))
         self.movers = list(movers.values())
-        for mover in self.movers:
-            mover.on_rest = self._rested.set
+        if self.elects or self.settings.elect:
+            self.movers.append(self._elector())
+        for agent in self.running:
+            agent.on_rest = self._rested.set
+
+    def _elector(self) -> Agent:
+        if not self.settings.may_elect:
+            raise errors.ConfigError(
+                'Something is declared on_leader=True, and --topic-disable-leader is set'
+            )
+        topic = self.topic(leader_topic(self.id), partitions=1, internal=True)
+        return Agent('leader', lead, Plan(topic), group=self.id)
+
+    def is_leader(self) -> bool:
+        """Return whether this worker is the one that does what is done once for all workers.
+
+        Of all workers of the application at most one is, and one is soon after the other has gone.
+
+        Raises:
+            StreamError: There is no election: nothing is declared `on_leader=True`.
+        """
+        if not (self.elects or self.settings.elect):
+            raise errors.StreamError(
+                f'The workers of {self.id} have no leader: nothing is declared on_leader=True'
+            )
+        return self.runtime is not None and self.runtime.owns(leader_topic(self.id), 0)
 
     async def until_rest(self, limit_s: float) -> None:
         """Wait until some body waits for an event again, at most so long."""

@@ -14,6 +14,7 @@ from service_scaffold.backoff import Backoff
 from service_scaffold.journal.base import Journal, NewRecord
 from service_scaffold.streams.liveness import Liveness
 from service_scaffold.streams.opening import Opening
+from service_scaffold.streams.routines import Routines
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.topic import RecordMetadata
 from service_scaffold.streams.topology import Topology
@@ -43,6 +44,8 @@ class Worker(features.ServiceFeature):
         session: The connection that is up, None while there is none.
         error: Why there is none; None before the first attempt has ended.
         failure: What the application cannot go on with.
+        routines: Timers, crontabs and tasks, which begin when it is ready.
+        ready: Set when it first had its partitions, with all recovered.
     """
 
     def __init__(
@@ -62,23 +65,42 @@ class Worker(features.ServiceFeature):
         self._workplace: Workplace | None = None
         self._clock = features.get_clock(app)
         self._task: asyncio.Task[None] | None = None
+        self._opener: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._opening: Opening | None = None
-        blocking_s = topology.settings.blocking_s
-        self._watchdog = None if blocking_s is None else Watchdog(blocking_s)
+        self._watchdog: Watchdog | None = None
         self._liveness = Liveness(topology.settings, self._clock, self._spawn, self.fail)
+        self.routines = Routines(topology, self._clock, self._spawn)
+        self.ready = asyncio.Event()
 
     async def startup(self, app: web.Application) -> None:
         """Begin to connect; agents run as soon as the broker is there."""
+        self.failure = self.error = None
+        # Events that were waited for belong to their loop.
+        self._connected, self.ready = asyncio.Event(), asyncio.Event()
+        await self.topology.on_worker_init.send(self.topology)
         await self.topology.discover()
         self._workplace = self._open_workplace()
         self.topology.runtime = self
-        if self._watchdog is not None:
+        settings = self.topology.settings  # known only now: flags were read meanwhile
+        self._liveness = Liveness(settings, self._clock, self._spawn, self.fail)
+        if settings.blocking_s is not None:
+            self._watchdog = Watchdog(settings.blocking_s)
             self._watchdog.start()
-        self._task = scheduler.get_scheduler(app).spawn(self._supervise(), name='streams')
+        self._task = self._spawn(self._supervise(), 'streams')
+        self._opener = self._spawn(self._begin_routines(), 'streams ready')
+
+    async def _begin_routines(self) -> None:
+        await self.until_joined()
+        self.routines.start()
+        self.ready.set()
 
     async def drain(self, app: web.Application) -> None:
         """Take nothing more in, finish what runs, and commit it."""
+        await self.topology.on_before_shutdown.send(self.topology)
+        if self._opener is not None:
+            self._opener.cancel()
+        await self.routines.close()
         if self.session is not None:
             await self.session.drain(self.topology.settings.drain_s)
 
@@ -137,15 +159,20 @@ class Worker(features.ServiceFeature):
                 f'{record.topic}: no confirm within {APPEND_S:g} s; {self.error or "connecting"}'
             ) from None
 
+    def owns(self, topic: str, partition: int) -> bool:
+        """Return whether a partition is ours, and worked on."""
+        tasks = self.session.tasks.values() if self.session is not None else ()
+        return any(
+            (topic, partition) in task.partitions for task in tasks if task.phase == 'running'
+        )
+
     async def until_joined(self) -> None:
         """Wait until the group has told what is ours, and all of that runs."""
         while True:
             await self._connected.wait()
-            session = self.session
-            if session is not None:
-                await session.joined.wait()
-                if session is self.session and session.settled:
-                    return
+            session = self.session  # not waited for: it may end before
+            if session is not None and session.joined.is_set() and session.settled:
+                return
             await asyncio.sleep(JOIN_LOOK_S)
 
     # Connections
