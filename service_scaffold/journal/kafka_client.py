@@ -23,6 +23,7 @@ from aiokafka.protocol import admin, api, metadata, types
 from aiokafka.structs import OffsetAndMetadata
 
 from service_scaffold import errors
+from service_scaffold.journal.kafka_bootstrap import close_on_cancel
 from service_scaffold.journal.tuning import Tuning
 
 __all__ = [
@@ -153,7 +154,9 @@ class ControlClient(AIOKafkaClient):  # type: ignore[misc] # aiokafka has no typ
 
 def make_client(access: Access) -> ControlClient:
     """Return a bare client, not yet connected."""
-    return ControlClient(request_timeout_ms=_ms(access.timeout_s), **access.common())
+    client = ControlClient(request_timeout_ms=_ms(access.timeout_s), **access.common())
+    close_on_cancel(client)
+    return client
 
 
 def make_consumer(
@@ -164,7 +167,7 @@ def make_consumer(
     max_pause_s: float = 300.0,
 ) -> Any:
     """Return a consumer, not yet started, that commits and resets nothing by itself."""
-    return AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(
         group_id=group,
         isolation_level=isolation,
         enable_auto_commit=False,
@@ -174,6 +177,8 @@ def make_consumer(
         **access.tuning.for_consumers(),
         **access.common(),
     )
+    close_on_cancel(consumer._client)
+    return consumer
 
 
 def make_producer(access: Access, transactional_id: str | None, timeout_s: float) -> Any:
@@ -182,13 +187,15 @@ def make_producer(access: Access, transactional_id: str | None, timeout_s: float
     Without a transactional id it is not idempotent: an idempotent one never gives up, so a record
     whose publish has failed could be delivered long after.
     """
-    return AIOKafkaProducer(
+    producer = AIOKafkaProducer(
         transactional_id=transactional_id,
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         request_timeout_ms=_ms(timeout_s),
         **access.tuning.for_producers(transactional=transactional_id is not None),
         **access.common(),
     )
+    close_on_cancel(producer.client)
+    return producer
 
 
 def _ms(seconds: float) -> int:
