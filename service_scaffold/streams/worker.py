@@ -196,7 +196,7 @@ class Worker(features.ServiceFeature):
                     down = False
                 await self._use(journal)
             except Exception as error:
-                if isinstance(error, FATAL):
+                if self._is_fatal(error):
                     self.fail(error)
                     break
                 self.error = error
@@ -245,6 +245,12 @@ class Worker(features.ServiceFeature):
                 await journal.close()
         except TimeoutError:
             LOGGER.warning('Streams of %s: closing the connection took too long', self.topology.id)
+
+    def _is_fatal(self, error: Exception) -> bool:
+        lost = isinstance(error, errors.OffsetsLost)
+        return isinstance(error, FATAL) or (
+            lost and self.topology.settings.on_offset_lost == 'fail'
+        )
 
     def fail(self, error: Exception) -> None:
         """Stop the application: this cannot go on."""
