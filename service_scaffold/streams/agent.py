@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service_scaffold.streams import replies
+from service_scaffold.streams.asking import Askable
 from service_scaffold.streams.decision import ErrorHook, OnError
 from service_scaffold.streams.effects import Hand
 from service_scaffold.streams.event import Event
@@ -39,7 +41,7 @@ class AgentStats:
     dead_lettered: int = 0
 
 
-class Agent:
+class Agent(Askable):
     """One function that handles the events of a topic; made by `@app.agent`.
 
     Attributes:
@@ -98,14 +100,6 @@ class Agent:
             raise TypeError(f'agent {self.name} yields nothing that a sink could take')
         self.sinks.append(sink)
 
-    async def send(self, *, key: Any = None, value: Any = None, **options: Any) -> Any:
-        """Send a value to the agent's topic; see `Topic.send`."""
-        return await self.topic.send(key=key, value=value, **options)
-
-    async def cast(self, value: Any = None, *, key: Any = None, **options: Any) -> None:
-        """Send a value to the agent, and do not wait for an answer."""
-        await self.topic.send(key=key, value=value, **options)
-
     # For its lanes
 
     def call(self, lane: Reads) -> Any:
@@ -143,6 +137,7 @@ class Agent:
 
     async def emit(self, lane: Hand, value: Any) -> None:
         """Pass on what the body has yielded: to the sinks, and to whoever asked."""
+        replies.answer(lane, value)
         event = lane.current[-1] if lane.current else None
         key = None if event is None else event.key
         for sink in self.sinks:

@@ -17,6 +17,7 @@ from service_scaffold.journal.base import Journal, NewRecord
 from service_scaffold.journal.memory import MemoryJournal
 from service_scaffold.journal.memory_broker import MemoryBroker
 from service_scaffold.streams import serializers
+from service_scaffold.streams.asking import Askable
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.stores.base import Backend
@@ -92,6 +93,26 @@ class Driver:
         target = self._topic(topic)
         at = self.now if timestamp is None else timestamp
         await self._append(target.record(key, value, partition, at))
+
+    async def ask(
+        self, agent: Askable, value: Any, key: Any = None, timeout: float | None = None
+    ) -> Any:
+        """Ask an agent, settle, and return its answer.
+
+        Time passes only as long as nothing else brings the answer.
+
+        Raises:
+            Exception: As `Agent.ask`, and as `settle`.
+        """
+        question = agent.ask_nowait(value, key, timeout)
+        try:
+            await self.settle()
+            while not question.done() and (due := self.clock.next_due) is not None:
+                await self.clock.advance(max(0.0, due - self.now))
+                await self.settle()
+            return await question
+        finally:
+            question.cancel()
 
     async def settle(self) -> None:
         """Wait until all is processed and visible, or waits only for time to pass.
@@ -202,7 +223,13 @@ class Driver:
             return await self._wait_for_bodies(session)
         await session.flush()
         await _turn()
-        return session.idle and not session.dirty and not await session.lags()
+        calls = self._topology.calls
+        return (
+            session.idle
+            and not session.dirty
+            and not await session.lags()
+            and not await calls.lags()
+        )
 
     async def _wait_for_start(self) -> bool:
         due = self.clock.next_due

@@ -10,6 +10,8 @@ from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.state import Changes, PartitionState
 
+NO_REPLIES: frozenset[str] = frozenset()
+
 
 class Effects:
     """Writes and sends of the events that a lane has in hand.
@@ -21,14 +23,18 @@ class Effects:
         writes: Of each table's partition.
         sends: Records to be appended, in order.
         then: Called, once each, when they have been applied.
+        yielded: How many values the body has yielded.
+        replies: Topics of those among `sends` that somebody waits for.
     """
 
-    __slots__ = ('sends', 'then', 'writes')
+    __slots__ = ('replies', 'sends', 'then', 'writes', 'yielded')
 
     def __init__(self) -> None:
         self.writes: dict[PartitionState, Changes] = {}
         self.sends: list[NewRecord] = []
         self.then: list[Callable[[], None]] = []
+        self.yielded = 0
+        self.replies: frozenset[str] = NO_REPLIES
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.sends or self.then)
@@ -63,6 +69,10 @@ class Hand(Protocol):
     unit: Unit
     current: list[Event]
     effects: Effects
+
+    @property
+    def event(self) -> Event | None:
+        """The event in hand: of several the last one."""
 
     @property
     def effective(self) -> bool:

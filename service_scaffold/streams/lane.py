@@ -13,7 +13,7 @@ from service_scaffold import errors
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import NewRecord
-from service_scaffold.streams import deadletters
+from service_scaffold.streams import deadletters, replies
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.decision import DEFAULT, Decision
 from service_scaffold.streams.effects import LANE, Effects, Unit
@@ -120,6 +120,13 @@ class Lane:
     # Asked by the body's stream
 
     @property
+    def event(self) -> Event | None:
+        """The event in hand: of several the last one."""
+        if self.current:
+            return self.current[-1]
+        return next(reversed(self._unacked.values()), None)
+
+    @property
     def effective(self) -> bool:
         """Whether what is sent and written now belongs to an event."""
         return bool(self.current) or self._manual
@@ -165,6 +172,7 @@ class Lane:
         effects = Effects()
         effects.sends.append(self._letter(record, reason, error, 1))
         self.agent.stats.dead_lettered += 1
+        replies.refuse(effects, [event], error)
         self.unit.apply(effects)
         self._finished(event)
 
@@ -344,6 +352,7 @@ class Lane:
                 self._letter(event.message, reason, error, self.attempts) for event in self.current
             ]
             stats.dead_lettered += len(self.current)
+        replies.refuse(self.effects, self.current, error)
         stats.processed -= len(self.current)
         self.finish()
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from service_scaffold.journal.base import NewRecord, Producer
 
 BATCH = 5_000
 
-Ensure = Callable[[Sequence[str]], Awaitable[None]]
-"""Makes those of the topics that are ours to make and are missing."""
+Ensure = Callable[[Sequence[str]], Awaitable[Collection[str]]]
+"""Makes those of the topics that are ours to make and are missing; returns those that are gone, and
+that nobody wants anything in."""
+
+NOWHERE = -1
+"""The offset of a record that was not sent."""
 
 
 class Outbox:
@@ -76,16 +80,20 @@ class Outbox:
 
 
 async def send_all(producer: Producer, records: Sequence[NewRecord], ensure: Ensure) -> list[int]:
-    """Append records; return their offsets.
+    """Append records; return their offsets, or `NOWHERE` where the topic has gone.
 
     Raises:
         PublishError: One of them was refused.
         ConnectionLost: The connection has ended.
     """
-    await ensure(list({record.topic for record in records}))
+    gone = await ensure(list({record.topic for record in records}))
+    kept = [record for record in records if record.topic not in gone] if gone else records
     offsets: list[int] = []
-    for outcome in await producer.produce(records):
+    for outcome in await producer.produce(kept) if kept else ():
         if isinstance(outcome, Exception):
             raise outcome
         offsets.append(outcome)
+    if gone:
+        found = iter(offsets)
+        return [NOWHERE if record.topic in gone else next(found) for record in records]
     return offsets

@@ -71,7 +71,11 @@ class Session(RebalanceListener):
         self._member: Member | None = None
         self._producer: Producer | None = None
         self._feeding: Feeding | None = None
-        self._tasks = Tasks(opening, self.topics.ensure, clock, spawn, failed, self._fail)
+        self._tasks = Tasks(
+            opening, self.topics.ensure, clock, spawn, failed, self._fail, self._replied
+        )
+        self._awaited: set[Task] = set()
+        self._asked = asyncio.Event()
         self.tasks = self._tasks.by_key
         self._trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._stopping = False
@@ -96,6 +100,8 @@ class Session(RebalanceListener):
             feeding.run(),
             self._look_now_and_then(),
             self._commit_now_and_then(),
+            self._commit_when_asked(),
+            self._topology.calls.serve(self._journal),
             feeding.resume_at_rest(),
             self._watch(),
         ]
@@ -282,6 +288,20 @@ class Session(RebalanceListener):
         while True:
             await self._clock.sleep(self._settings.interval_s)
             await self._commit(self.tasks.values())
+
+    async def _commit_when_asked(self) -> None:
+        """Commit soon what somebody waits for, where nobody sees it before."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            tasks, self._awaited = self._awaited, set()
+            await self._commit(tasks)
+
+    def _replied(self, task: Task, topics: frozenset[str]) -> None:
+        self.topics.replies |= topics
+        if self._settings.guarantee == 'exactly_once':
+            self._awaited.add(task)
+            self._asked.set()
 
     async def _commit(self, tasks: Iterable[Task]) -> None:
         await asyncio.gather(*(self._commit_one(task) for task in list(tasks)))

@@ -21,6 +21,8 @@ LOGGER = logging.getLogger(__name__)
 
 Phase = Literal['recovering', 'running', 'held', 'closed']
 
+Replied = Callable[['Task', frozenset[str]], None]
+
 
 class Task:
     """Partition `number` of every topic with `count` partitions.
@@ -29,6 +31,7 @@ class Task:
 
     Args:
         stopped: Told of the error with which an error hook wants the application to end.
+        replied: Told of itself, and of the topics of the answers that finished events have sent.
 
     Attributes:
         number: The partition.
@@ -45,6 +48,7 @@ class Task:
         agents: Sequence[Agent],
         clock: Clock,
         stopped: Callable[[Exception], None],
+        replied: Replied = lambda task, topics: None,
     ) -> None:
         self.number = number
         self.count = count
@@ -61,6 +65,7 @@ class Task:
         self._number = 0
         self._committing = asyncio.Lock()
         self._stopped = stopped
+        self.replied = replied
 
     def __str__(self) -> str:
         return f'partition {self.number} of {", ".join(sorted(self._by_topic))}'
@@ -167,6 +172,8 @@ class Task:
     def apply(self, effects: Effects) -> None:
         for state, changes in effects.writes.items():
             state.apply(changes)
+        if effects.replies:
+            self.replied(self, effects.replies)
         if effects.sends and self._committer is not None:
             self._committer.send(effects.sends)
         for call in effects.then:

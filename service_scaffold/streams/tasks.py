@@ -14,7 +14,7 @@ from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.node import Spawn
 from service_scaffold.streams.opening import Key, Opening
 from service_scaffold.streams.outbox import Ensure
-from service_scaffold.streams.task import Task
+from service_scaffold.streams.task import Replied, Task
 
 LOGGER = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class Tasks:
     Args:
         failed: Told of what the application cannot go on with.
         interrupted: Told of what another connection may mend.
+        replied: Told of answers that go out; see `Task`.
 
     Attributes:
         by_key: Those that are ours.
@@ -40,6 +41,7 @@ class Tasks:
         spawn: Spawn,
         failed: Callable[[Exception], None],
         interrupted: Callable[[Exception], None],
+        replied: Replied,
     ) -> None:
         self.by_key: dict[Key, Task] = {}
         self.layout: Layout | None = None
@@ -50,6 +52,7 @@ class Tasks:
         self._spawn = spawn
         self._failed = failed
         self._interrupted = interrupted
+        self._replied = replied
         self._member: Member | None = None
         self._producer: Producer | None = None
         self._starting: dict[Key, asyncio.Task[None]] = {}
@@ -69,7 +72,8 @@ class Tasks:
         assert self.layout is not None
         assert self._member is not None
         count, number = key
-        task = Task(number, count, self.layout.agents[count], self._clock, self._failed)
+        agents = self.layout.agents[count]
+        task = Task(number, count, agents, self._clock, self._failed, self._replied)
         self.by_key[key] = task
         self._member.pause(task.partitions)
         self._starting[key] = starting = self._spawn(self._start(task), f'start of {task}')

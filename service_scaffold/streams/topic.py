@@ -80,7 +80,10 @@ class Topic:
         like: The topic that it has as many partitions as, if nobody has said a number.
         acks: False: what is read from it counts as finished at once.
         maxsize: How many of its records may wait for an agent; None for the application's limit.
+        here: Whether its records stay in this process.
     """
+
+    here = False
 
     def __init__(
         self,
@@ -188,6 +191,14 @@ class Topic:
         if lane is not None and lane.effective:
             lane.effects.sends.append(record)
             return None
+        return await self._outlet.append(record)
+
+    async def append(self, record: NewRecord) -> RecordMetadata:
+        """Append a record at once: it is no part of what is being handled.
+
+        Raises:
+            PublishError: The broker has not confirmed it in time.
+        """
         return await self._outlet.append(record)
 
     async def forward(self, event: Event, key: Any = None) -> None:

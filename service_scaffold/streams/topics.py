@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from service_scaffold.journal.base import Journal, TopicSpec
 from service_scaffold.streams.settings import StreamSettings
@@ -18,11 +18,15 @@ class Topics:
 
     Internal topics and changelogs are made, declared topics only with `partitions`, dead-letter
     topics when they are first needed. Nothing is made where the application must not declare.
+
+    Attributes:
+        replies: Topics that answers go to. They belong to those who ask, and go with them.
     """
 
     def __init__(self, journal: Journal, settings: StreamSettings) -> None:
         self._journal = journal
         self._settings = settings
+        self.replies: set[str] = set()
         self._known: set[str] = set()
         self._own: dict[str, TopicSpec] = {}
 
@@ -63,15 +67,27 @@ class Topics:
             [table.options.spec(table.changelog, table.count, replicas) for table in tables]
         )
 
-    async def ensure(self, names: Sequence[str]) -> None:
-        """Make a topic that records are about to be appended to, if it is missing."""
-        fresh = [name for name in names if name not in self._known]
+    async def ensure(self, names: Sequence[str]) -> frozenset[str]:
+        """Make topics that records are about to be appended to, where they are missing.
+
+        Returns:
+            Those of `replies` that have gone, with those who have asked.
+        """
+        gone = await self._gone(self.replies.intersection(names))
+        fresh = [name for name in names if name not in self._known and name not in self.replies]
         if not fresh:
-            return
+            return gone
         replicas, partitions = self._settings.topic_replicas, self._settings.topic_partitions
         await self._create(
             [self._own.get(name) or TopicSpec(name, partitions, replicas) for name in fresh]
         )
+        return gone
+
+    async def _gone(self, names: Collection[str]) -> frozenset[str]:
+        if not names:
+            return frozenset()
+        counts = await self._journal.partitions(names)
+        return frozenset(name for name, count in counts.items() if count is None)
 
     async def _create(self, specs: Sequence[TopicSpec]) -> None:
         if specs and self._settings.may_declare:

@@ -14,6 +14,7 @@ from service_scaffold.streams.decision import OnError
 from service_scaffold.streams.duties import Duties
 from service_scaffold.streams.leader import lead, leader_topic
 from service_scaffold.streams.probe import probe
+from service_scaffold.streams.rpc import Calls
 from service_scaffold.streams.sending import Sending
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.stream import Plan, Stream
@@ -42,6 +43,7 @@ class Topology(Duties, Sending):
         tables: By name.
         movers: Agents of our own that move events to other topics; known after `discover`.
         runtime: What it runs on, None while it does not.
+        calls: What this process has asked its agents, and others of the same id.
     """
 
     def __init__(self, settings: StreamSettings) -> None:
@@ -52,6 +54,7 @@ class Topology(Duties, Sending):
         self.tables: dict[str, tables.Table] = {}
         self.movers: list[Agent] = []
         self.runtime: Runtime | None = None
+        self.calls = Calls(self)
         self._rested = asyncio.Event()
         self._own_topics: list[Topic] = []
 
@@ -216,6 +219,7 @@ class Topology(Duties, Sending):
                 help=help or '',
             )
             agent.on_rest = self._rested.set
+            agent.calls = self.calls
             self.agents[chosen] = agent
             return agent
 

@@ -82,6 +82,7 @@ class Worker(features.ServiceFeature):
         await self.topology.discover()
         self._workplace = self._open_workplace()
         self.topology.runtime = self
+        self.topology.calls.open(self._clock)
         settings = self.topology.settings  # known only now: flags were read meanwhile
         self._liveness = Liveness(settings, self._clock, self._spawn, self.fail)
         if settings.blocking_s is not None:
@@ -106,6 +107,7 @@ class Worker(features.ServiceFeature):
 
     async def shutdown(self, app: web.Application) -> None:
         """Leave the group, and let go of stores and connection."""
+        await self.topology.calls.close()
         self.topology.runtime = None
         task, self._task = self._task, None
         if task is not None:
