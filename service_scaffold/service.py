@@ -21,6 +21,7 @@ from service_scaffold import errors, features, logs, options, server
 from service_scaffold.http import apidoc, cors, forwarded, front, health, validation
 from service_scaffold.http import prefix as prefixes
 from service_scaffold.observe import metrics
+from service_scaffold.options import streams as stream_options
 
 LOGGER = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ def create_parser(default_name: str | None = None) -> options.OptionParser:
     Args:
         default_name: Default of `--name`; without one, `--name` is required.
     """
-    return options.create_parser(default_name)
+    parser = options.create_parser(default_name)
+    stream_options.add_arguments(parser)
+    return parser
 
 
 def create_app(

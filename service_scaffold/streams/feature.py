@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import argparse
 
 from aiohttp import web
 
-from service_scaffold import errors, features, options, scheduler
-from service_scaffold.streams.journals import SCHEMES, open_journal
+from service_scaffold import features, options, scheduler
+from service_scaffold.options import streams as table
+from service_scaffold.options.stream_values import resolve
+from service_scaffold.streams.configured import address_of, settings_of, tuning_of, warn
+from service_scaffold.streams.journals import open_journal
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.worker import Worker
 from service_scaffold.streams.workplace import Workplace
-from service_scaffold.transports.address import Address
 from service_scaffold.transports.base import Settings
 
 
-def setup(app: web.Application, settings: StreamSettings | None = None) -> None:
+def setup(
+    app: web.Application,
+    settings: StreamSettings | None = None,
+    topology: Topology | None = None,
+) -> None:
     """Give `app` a topology to declare agents on, and a worker that runs it; idempotent.
 
     Args:
         settings: Default those of the options.
+        topology: One that there is already; its settings are final when the application starts.
 
     Raises:
         ConfigError: The URL is of a broker that has no log.
@@ -30,17 +36,19 @@ def setup(app: web.Application, settings: StreamSettings | None = None) -> None:
         return
     scheduler.setup(app)
     config = options.get_config(app)
-    chosen = settings or settings_of(config)
-    topology = Topology(chosen)
-    url = _url(config)
-    connection = _connection(app, config, url)
+    if topology is None:
+        topology = Topology(settings or settings_of(config))
+        address_of(config)
+        warn(config, table.OPTIONS, table.WITHOUT_EFFECT)
+    topology.pages.app = app
+    declared = topology
     worker = Worker(
         app,
-        topology,
-        lambda: open_journal(connection),
-        lambda: Workplace(chosen),
+        declared,
+        lambda: open_journal(connection_of(app), tuning_of(config)),
+        lambda: Workplace(declared.settings),
     )
-    features.add(app, topology)
+    features.add(app, declared, Topology)
     features.add(app, worker)
 
 
@@ -53,28 +61,20 @@ def get_streams(app: web.Application | web.Request) -> Topology:
     return features.get(app, Topology)
 
 
-def settings_of(config: dict[str, Any]) -> StreamSettings:
-    """Return what the options say."""
-    return StreamSettings(
-        id=str(config['name']), directory=Path(str(config.get('streams_datadir') or 'data'))
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every option of streams to `parser`; `service.create_parser` has done that."""
+    table.add_arguments(parser)
 
 
-def _url(config: dict[str, Any]) -> Address:
-    given = config.get('streams_url')
-    address = Address.parse(given or config['eventbus_url'])
-    if address.scheme not in SCHEMES:
-        source = '--streams-url' if given else '--eventbus-url'
-        raise errors.ConfigError(
-            f'Streams need a log, and {source} is {address}; set --streams-url to kafka://… or'
-            ' memory://'
-        )
-    return address
+def connection_of(app: web.Application) -> Settings:
+    """Return what the options say about the connection.
 
-
-def _connection(app: web.Application, config: dict[str, Any], address: Address) -> Settings:
+    Raises:
+        ConfigError: There is no log behind the URL.
+    """
+    config = options.get_config(app)
     return Settings(
-        address=address,
+        address=address_of(config),
         name=str(config['name']),
         instance=str(config['instance']),
         role='streams',
@@ -84,6 +84,7 @@ def _connection(app: web.Application, config: dict[str, Any], address: Address) 
         ca=config['eventbus_ca'],
         cert=config['eventbus_cert'],
         key=config['eventbus_key'],
+        ssl_context=resolve('ssl_context', config.get('ssl_context')),
         session_expiry_s=config['mqtt_session_expiry_s'],
         clock=features.get_clock(app),
         scope=app,

@@ -27,7 +27,6 @@ class StreamSettings:
         topic_replicas: Copies of each; None: the broker's default.
         may_declare: Whether topics are made at all.
         key_serializer, value_serializer: Of topics that name none.
-        partitioner: `(key, partitions) -> partition`; None is murmur2, as every Kafka client.
         buffer: How many records of a partition may wait for an agent.
         fetch_limit: How many records one fetch brings at most.
         publish_on_commit: Under at-least-once, send nothing before the checkpoint.
@@ -64,7 +63,6 @@ class StreamSettings:
     may_declare: bool = True
     key_serializer: Any = None
     value_serializer: Any = None
-    partitioner: Any = None
     buffer: int = 4096
     fetch_limit: int = 2_000
     publish_on_commit: bool = False

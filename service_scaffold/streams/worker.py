@@ -10,7 +10,6 @@ from typing import Any
 from aiohttp import web
 
 from service_scaffold import errors, features, scheduler
-from service_scaffold.backoff import Backoff
 from service_scaffold.journal.base import Journal, NewRecord
 from service_scaffold.streams.liveness import Liveness
 from service_scaffold.streams.opening import Opening
@@ -183,7 +182,7 @@ class Worker(features.ServiceFeature):
         return scheduler.get_scheduler(self.app).spawn(coro, name=name)
 
     async def _supervise(self) -> None:
-        backoff = Backoff()
+        backoff = self.topology.settings.backoff
         attempt = 0
         down = False
         while self.failure is None:

@@ -7,10 +7,8 @@ import ssl
 from collections.abc import Callable, Mapping
 
 from service_scaffold.options import declaration, values
+from service_scaffold.options import stream_values as kinds
 from service_scaffold.options.declaration import Option
-from service_scaffold.streams import option_values as kinds
-
-_FUNCTION = type(lambda: None)
 
 
 def _seconds(name: str, help: str, default: float | None = None, *, zero: bool = False) -> Option:
@@ -162,8 +160,8 @@ PRODUCER_OPTIONS = (
     ),
     Option(
         'producer-partitioner',
-        'murmur2, or package.module:NAME of a function (key, partitions) -> partition [murmur2]',
-        takes=(_FUNCTION, object),
+        'Without effect: keys go to partitions by murmur2, as in every Kafka client',
+        takes=(object,),
         metavar='NAME',
     ),
     _seconds('producer-request-timeout', "Limit of a request, and of a record's wait [5]"),
@@ -235,6 +233,7 @@ OPTIONS = (
 WITHOUT_EFFECT: Mapping[str, str] = {
     'broker_api_version': 'the version is agreed on with the broker',
     'producer_api_version': 'the version is agreed on with the broker',
+    'producer_partitioner': 'keys go to partitions by murmur2, as tables and joins rely on',
     'consumer_api_version': 'the version is agreed on with the broker',
     'stream_ack_cancelled_tasks': 'an event that was cut off is handled again',
     'stream_ack_exceptions': 'on_error decides what becomes of an event that fails',
