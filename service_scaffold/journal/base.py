@@ -323,6 +323,10 @@ class Journal(ABC):
         """Return how many partitions each topic has; None for a topic that does not exist."""
 
     @abstractmethod
+    async def topics(self, prefix: str = '') -> list[str]:
+        """Return the names of the topics that begin so, sorted."""
+
+    @abstractmethod
     async def offsets(
         self, partitions: Iterable[TopicPartition], at: Literal['first', 'end'] | int
     ) -> Mapping[TopicPartition, int]:
@@ -350,6 +354,18 @@ class Journal(ABC):
         Args:
             max_pause_s: How long the member may go without `fetch` before the group takes its
                 partitions away. Paused partitions with `fetch` going on count as alive.
+        """
+
+    @abstractmethod
+    async def members(self, group: str) -> list[str]:
+        """Return who is in a group now, for people to read; none if there is no such group."""
+
+    @abstractmethod
+    async def forget(self, group: str) -> None:
+        """Delete all that a group has committed; one that has never committed is passed over.
+
+        Raises:
+            JournalError: It has members.
         """
 
     @abstractmethod

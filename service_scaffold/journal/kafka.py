@@ -29,12 +29,18 @@ from service_scaffold.journal.kafka_client import (
     metadata,
     quieten,
 )
+from service_scaffold.journal.kafka_groups import forget_group, group_members
 from service_scaffold.journal.kafka_internals import discard_consumer, discard_producer
 from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_producer import KafkaProducer
 from service_scaffold.journal.kafka_reader import KafkaReader, start_consumer
 from service_scaffold.journal.kafka_sender import commit_as_member
-from service_scaffold.journal.kafka_topics import create_topics, delete_topics, describe_topics
+from service_scaffold.journal.kafka_topics import (
+    create_topics,
+    delete_topics,
+    describe_topics,
+    list_topics,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -176,6 +182,11 @@ class KafkaJournal(base.Journal):
             described = await describe_topics(self._connected(), names)
         return {name: len(described[name]) or None for name in names}
 
+    async def topics(self, prefix: str = '') -> list[str]:
+        async with bounded('asking for topics', self._access.timeout_s):
+            names = await list_topics(self._connected())
+        return [name for name in names if name.startswith(prefix)]
+
     async def offsets(
         self, partitions: Iterable[base.TopicPartition], at: Literal['first', 'end'] | int
     ) -> Mapping[base.TopicPartition, int]:
@@ -214,6 +225,16 @@ class KafkaJournal(base.Journal):
                     self._connected()
                 self._asker = consumer
         return self._asker
+
+    # Groups
+
+    async def members(self, group: str) -> list[str]:
+        async with bounded(f'asking for the members of group {group}', self._access.timeout_s):
+            return await group_members(self._connected(), group)
+
+    async def forget(self, group: str) -> None:
+        async with bounded(f'forgetting group {group}', self._access.timeout_s):
+            await forget_group(self._connected(), group)
 
     # Reading and appending
 

@@ -99,6 +99,13 @@ async def describe_topics(client: ControlClient, topics: list[str]) -> dict[str,
     return described
 
 
+async def list_topics(client: ControlClient) -> list[str]:
+    """Return the names of all topics, sorted. The caller bounds the time."""
+    request = metadata.MetadataRequest(None, allow_auto_topic_creation=False)
+    response = (await _ask_any(client, request)).to_object()
+    return sorted(topic['topic'] for topic in response['topics'])
+
+
 async def _ask_any(client: ControlClient, request: Any) -> Any:
     """Ask one node after the other until one answers."""
     nodes = [broker.nodeId for broker in client.cluster.brokers()]

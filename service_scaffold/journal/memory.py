@@ -10,7 +10,7 @@ from service_scaffold import errors
 from service_scaffold.journal import base
 from service_scaffold.journal.base import TopicPartition
 from service_scaffold.journal.memory_broker import MemoryBroker
-from service_scaffold.journal.memory_group import Groups
+from service_scaffold.journal.memory_group import Group, Groups
 from service_scaffold.journal.memory_log import Partition
 from service_scaffold.journal.memory_member import MemoryMember
 from service_scaffold.journal.memory_network import Connection
@@ -71,6 +71,18 @@ class MemoryJournal(base.Journal):
             name: None if topic is None else len(topic.partitions) for name, topic in found.items()
         }
 
+    async def topics(self, prefix: str = '') -> list[str]:
+        await self._connection.answer(ANSWER_S)
+        return sorted(name for name in self.broker.topics if name.startswith(prefix))
+
+    async def members(self, group: str) -> list[str]:
+        await self._connection.answer(ANSWER_S)
+        return self._group(group).names
+
+    async def forget(self, group: str) -> None:
+        await self._connection.answer(ANSWER_S)
+        self._group(group).forget()
+
     async def offsets(
         self, partitions: Iterable[TopicPartition], at: Literal['first', 'end'] | int
     ) -> Mapping[TopicPartition, int]:
@@ -92,12 +104,11 @@ class MemoryJournal(base.Journal):
         max_pause_s: float = 300.0,
     ) -> MemoryMember:
         await self._connection.answer(ANSWER_S)
-        found = self.broker.companion(Groups, Groups)[group]
         member = MemoryMember(
             self.broker,
             self._connection,
             isolation,
-            found,
+            self._group(group),
             listener,
             max_pause_s=max_pause_s,
             timeout_s=ANSWER_S,
@@ -113,6 +124,9 @@ class MemoryJournal(base.Journal):
         self._producers = [other for other in self._producers if not other.closed]
         self._producers.append(producer)
         return producer
+
+    def _group(self, name: str) -> Group:
+        return self.broker.companion(Groups, Groups)[name]
 
     def _keep(self, reader: MemoryReader) -> None:
         self._readers = [other for other in self._readers if not other.closed]

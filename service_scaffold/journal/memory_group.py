@@ -20,6 +20,10 @@ class GroupMember(Protocol):
     generation: int
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
     def topics(self) -> frozenset[str]:
         """What it subscribes to."""
 
@@ -152,6 +156,22 @@ class Group:
                     f' {_names(held)}, and has not ended within {timeout_s:g} s'
                 )
             await self._broker.wait_for_records(topics, left_s)
+
+    @property
+    def names(self) -> list[str]:
+        """What people call the members; those that have been silent for too long are left out."""
+        self.look_after()
+        return sorted(member.name for member in self._owned)
+
+    def forget(self) -> None:
+        """Drop all offsets.
+
+        Raises:
+            JournalError: There are members.
+        """
+        if self.names:
+            raise errors.JournalError(f'Group {self.name} has members; stop them first')
+        self.offsets.clear()
 
     def forget_topic(self, topic: str) -> None:
         """Drop the offsets of a deleted topic."""

@@ -45,6 +45,11 @@ class MemoryMember(MemoryReader, base.Member):
         self._failure: BaseException | None = None
 
     @property
+    def name(self) -> str:
+        """Its connection's."""
+        return str(self._connection)
+
+    @property
     def generation(self) -> int:
         return self._generation
 
