@@ -134,10 +134,22 @@ class Driver:
         """Let time pass: whatever is due meanwhile comes at its own time; then settle."""
         target = self.now + seconds
         await self.settle()
-        while (due := self.clock.next_due) is not None and due <= target:
-            await self.clock.advance(max(0.0, due - self.now))
-            await self.settle()
-        await self.clock.advance(max(0.0, target - self.now))
+        while (due := self._next_due()) is not None and due <= target:
+            await self._move_to(due)
+        await self._move_to(target)
+
+    def _next_due(self) -> float | None:
+        """Return when something happens next: somebody wakes, or something in a table ends."""
+        session = self._running().session
+        ends = None if session is None else session.advance(self.now)
+        dues = [due for due in (self.clock.next_due, ends) if due is not None]
+        return min(dues, default=None)
+
+    async def _move_to(self, at: float) -> None:
+        await self.clock.advance(max(0.0, at - self.now))
+        session = self._running().session
+        if session is not None:
+            session.advance(self.now)  # stream time follows
         await self.settle()
 
     def read(self, topic: Topic | str) -> list[Event]:

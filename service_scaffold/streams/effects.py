@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -22,22 +22,31 @@ class Effects:
     Attributes:
         writes: Of each table's partition.
         sends: Records to be appended, in order.
+        first: To be called and awaited before the events are finished; they may write and send.
         then: Called, once each, when they have been applied.
         yielded: How many values the body has yielded.
         replies: Topics of those among `sends` that somebody waits for.
+        floors: Of tables that go by time: the stream time as of which they were written.
     """
 
-    __slots__ = ('replies', 'sends', 'then', 'writes', 'yielded')
+    __slots__ = ('first', 'floors', 'replies', 'sends', 'then', 'writes', 'yielded')
 
     def __init__(self) -> None:
         self.writes: dict[PartitionState, Changes] = {}
         self.sends: list[NewRecord] = []
+        self.first: list[Callable[[], Awaitable[None]]] = []
         self.then: list[Callable[[], None]] = []
         self.yielded = 0
         self.replies: frozenset[str] = NO_REPLIES
+        self.floors: dict[PartitionState, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.writes or self.sends or self.then)
+        return bool(self.writes or self.sends or self.then or self.first)
+
+    async def complete(self) -> None:
+        """Do what is to be done before the events are finished."""
+        while self.first:
+            await self.first.pop(0)()
 
 
 class Unit(Protocol):

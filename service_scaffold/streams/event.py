@@ -25,7 +25,7 @@ class Sends(Protocol):
 class Acks(Protocol):
     """Whoever finishes events."""
 
-    def ack(self, event: Event) -> None: ...
+    async def ack(self, event: Event) -> None: ...
 
 
 NO_HEADERS: Mapping[str, bytes] = {}
@@ -78,7 +78,7 @@ class Event:
     async def ack(self) -> None:
         """Finish with this event; only needed under `stream.noack()`."""
         if self._lane is not None:
-            self._lane.ack(self)
+            await self._lane.ack(self)
 
     async def send(
         self, channel: Sends, key: Any = None, value: Any = None, **options: Any

@@ -138,6 +138,8 @@ class Lane:
             until: Monotonic seconds of the clock after which None is returned.
         """
         if not keep and (self.current or self.effects):
+            if self.effects.first:
+                await self.effects.complete()
             self.finish()
         self._since_turn += 1
         if self._since_turn >= TURN_EVERY:
@@ -248,10 +250,12 @@ class Lane:
         """From now on events are finished by `ack` alone."""
         self._manual = True
 
-    def ack(self, event: Event) -> None:
+    async def ack(self, event: Event) -> None:
         """Finish one event."""
-        if self._unacked.pop(event.dedup_id, None) is None:
+        if event.dedup_id not in self._unacked:
             return  # it is finished when the body asks for the next one; or it was acked before
+        await self.effects.complete()
+        self._unacked.pop(event.dedup_id, None)
         effects, self.effects = self.effects, Effects()
         if effects:
             self.unit.apply(effects)
@@ -283,6 +287,7 @@ class Lane:
         else:
             await result
         if self.current or self.effects:
+            await self.effects.complete()
             self.finish()
         else:  # it has ended without taking anything: do not run it in a circle
             await self._rest(None)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from service_scaffold import errors
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.leader import lead
-from service_scaffold.streams.tables.table import Table
+from service_scaffold.streams.tables.table import Table, TableView
 
 
 class Layout:
@@ -40,10 +40,12 @@ class Layout:
         self.agents: dict[int, list[Agent]] = {}
         self.missing: set[str] = set()
         self._tables = list(tables)
+        self._waiting: list[Agent] = []
         for agent in agents:
             absent = {topic.name for topic in agent.plan.inputs} - self.counts.keys()
             if absent:
                 self.missing |= absent
+                self._waiting.append(agent)
             else:
                 self.agents.setdefault(self._count_of(agent), []).append(agent)
         for table in self._tables:
@@ -63,6 +65,11 @@ class Layout:
         """Return the tables with so many partitions."""
         return [table for table in self._tables if table.count == count]
 
+    @property
+    def counted(self) -> list[Table]:
+        """The tables whose number of partitions is known: not those of topics that are missing."""
+        return [table for table in self._tables if table.count is not None]
+
     def _count_of(self, agent: Agent) -> int:
         first, *others = agent.plan.inputs
         for other in others:
@@ -74,7 +81,7 @@ class Layout:
                 )
         return self.counts[first.name]
 
-    def _table_count(self, table: Table, default: int) -> int:
+    def _table_count(self, table: Table, default: int) -> int | None:
         users = [
             agent for agents in self.agents.values() for agent in agents if table in used_by(agent)
         ]
@@ -96,6 +103,8 @@ class Layout:
             return self.counts[sources[0]]
         if table.partitions is not None:
             return table.partitions
+        if any(table in used_by(agent) for agent in self._waiting):
+            return None  # its changelog would have to be made anew
         known = [c for c, agents in self.agents.items() if any(a.body is not lead for a in agents)]
         return known[0] if len(known) == 1 else default
 
@@ -105,7 +114,7 @@ class Layout:
         Raises:
             CoPartitionError: One has another number of partitions than its table.
         """
-        for table in self._tables:
+        for table in self.counted:
             count = found.get(table.changelog)
             if count is not None and count != table.count:
                 raise errors.CoPartitionError(
@@ -126,4 +135,5 @@ def used_by(agent: Agent) -> Sequence[Table]:
     except TypeError:
         return ()
     seen = (*found.nonlocals.values(), *found.globals.values())
-    return [value for value in seen if isinstance(value, Table)]
+    tables = (value.table if isinstance(value, TableView) else value for value in seen)
+    return [table for table in tables if isinstance(table, Table)]

@@ -23,11 +23,13 @@ class Node:
     Attributes:
         agent: Whose lanes they are.
         tracks: By topic: what is finished.
+        told: Called whenever an event is finished.
     """
 
     def __init__(self, agent: Agent, unit: Unit, clock: Clock) -> None:
         self.agent = agent
         self.tracks: dict[str, Track] = {}
+        self.told: Callable[[], None] | None = None
         self._lanes = [Lane(agent, unit, self._finished, clock) for _ in range(agent.concurrency)]
         self._only = self._lanes[0] if len(self._lanes) == 1 else None
         self._acks = {topic.name: topic.acks for topic in agent.plan.inputs}
@@ -70,6 +72,24 @@ class Node:
 
     def _finished(self, event: Event) -> None:
         self.tracks[event.topic].finish(event.offset)
+        if self.told is not None:
+            self.told()
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.agent.name
+
+    def floor(self, state: Any) -> int | None:
+        """Return the time as of which an event in hand has written `state`, None without one."""
+        floors = [
+            lane.effects.floors[state] for lane in self._lanes if state in lane.effects.floors
+        ]
+        return min(floors, default=None)
+
+    def runs(self, hand: object) -> bool:
+        """Tell whether `hand` is one of the lanes."""
+        return hand in self._lanes
 
     def wake(self) -> None:
         """Let the lanes begin again what a rebalance has held up."""

@@ -73,12 +73,13 @@ class Opening:
             commits = await self._commits(task, member)
             committed = max((note.checkpoint for _, note in commits.values()), default=0)
             for table in tables:
-                states[table.name] = PartitionState(
+                state = states[table.name] = PartitionState(
                     table.name,
                     task.number,
                     self._stores.open(table.name, task.number),
                     table.logged(task.number),
                 )
+                state.keeper = table.keeper(state)
             numbered = self._settings.guarantee != 'exactly_once' and committed > 0
             await asyncio.gather(
                 *(

@@ -168,7 +168,7 @@ class Session(RebalanceListener):
         if self.layout is None or layout.topics != self.layout.topics:
             changelogs = [table.changelog for table in topology.tables.values()]
             layout.check_changelogs(await self._journal.partitions(changelogs))
-            await self.topics.create_changelogs(topology.tables.values())
+            await self.topics.create_changelogs(layout.counted)
             if layout.missing:
                 names = ', '.join(sorted(layout.missing))
                 LOGGER.warning('Streams: waiting for topics that do not exist yet: %s', names)
@@ -330,7 +330,7 @@ class Session(RebalanceListener):
     @property
     def idle(self) -> bool:
         """Whether no body has anything to do with what was fetched."""
-        return all(node.idle for task in self.tasks.values() for node in task.nodes)
+        return all(task.at_rest for task in self.tasks.values())
 
     @property
     def dirty(self) -> bool:
@@ -340,7 +340,18 @@ class Session(RebalanceListener):
     @property
     def backing_off(self) -> bool:
         """Whether somebody pauses before another attempt."""
-        return any(node.backing_off for task in self.tasks.values() for node in task.nodes)
+        return any(task.backing_off for task in self.tasks.values())
+
+    def advance(self, now_s: float) -> float | None:
+        """Let the stream time of all tables be `now_s` or later; return when something ends next.
+
+        Both are epoch seconds.
+        """
+        times = [task.times for task in self.tasks.values()]
+        for each in times:
+            each.advance(round(now_s * 1000))
+        found = [each.next_ms for each in times if each.next_ms is not None]
+        return min(found) / 1000 if found else None
 
     async def lags(self) -> bool:
         """Tell whether there are records that have not been fetched."""

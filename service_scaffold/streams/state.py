@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
+from typing import Any
 
 from service_scaffold.journal.base import TopicPartition
 from service_scaffold.streams.stores.base import Store
@@ -22,6 +24,7 @@ class PartitionState:
         partition: Number of the partition.
         changelog: Where its changes are logged, None for a table that logs nowhere.
         store: What survives a restart; it holds committed values only.
+        keeper: Ends with time what is to end, None where nothing does.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class PartitionState:
         self._applied: Changes = {}
         self._flushing: Changes = {}
         self._cache: Changes = {}
+        self._order: list[bytes] | None = None  # keys of the two layers, once somebody scans
+        self.keeper: Any = None
 
     def get(self, key: bytes) -> bytes | None:
         """Return the newest value that has been applied."""
@@ -60,11 +65,10 @@ class PartitionState:
         Args:
             over: What an event has written and is not applied yet.
         """
-        newer: Changes = {}
-        for layer in (self._flushing, self._applied, over or {}):
-            for key, value in layer.items():
-                if key >= first and (last is None or key < last):
-                    newer[key] = value
+        newer = {key: self._newest(key) for key in self._changed(first, last)}
+        for key, value in (over or {}).items():
+            if key >= first and (last is None or key < last):
+                newer[key] = value
         if not newer:
             yield from self.store.scan(first, last)
             return
@@ -82,6 +86,17 @@ class PartitionState:
                 yield upper[0], upper[1]
             upper = next(fresh, None)
 
+    def _newest(self, key: bytes) -> bytes | None:
+        return self._applied[key] if key in self._applied else self._flushing[key]
+
+    def _changed(self, first: bytes, last: bytes | None) -> list[bytes]:
+        """Return in order the keys of what is not committed."""
+        if self._order is None:
+            self._order = sorted({**self._flushing, **self._applied})
+        order = self._order
+        end = len(order) if last is None else bisect_left(order, last)
+        return order[bisect_left(order, first) : end]
+
     def __len__(self) -> int:
         newer = {**self._flushing, **self._applied}
         change = sum(
@@ -91,6 +106,10 @@ class PartitionState:
 
     def apply(self, changes: Changes) -> None:
         """Take over what an event has written."""
+        if self._order is not None:
+            for key in changes:
+                if key not in self._applied and key not in self._flushing:
+                    insort(self._order, key)
         self._applied.update(changes)
 
     @property
@@ -110,6 +129,7 @@ class PartitionState:
     def settle(self, position: bytes) -> None:
         """End a checkpoint: what was taken is committed at `position` of the changelog."""
         changes, self._flushing = self._flushing, {}
+        self._order = None
         self.store.write(changes, position)
         if len(self._cache) + len(changes) > CACHE_LIMIT:
             self._cache.clear()

@@ -109,7 +109,7 @@ class Reads(Protocol):
 
     def ack_by_hand(self) -> None: ...
 
-    def ack(self, event: Event) -> None: ...
+    async def ack(self, event: Event) -> None: ...
 
 
 class Stream:
@@ -223,7 +223,7 @@ class Stream:
 
     async def ack(self, event: Event) -> None:
         """Finish an event; what was sent and written until now counts."""
-        self._own.ack(event)
+        await self._own.ack(event)
 
     # In batches
 

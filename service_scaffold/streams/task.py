@@ -13,8 +13,10 @@ from service_scaffold.journal.base import TopicPartition
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.checkpoint import Committer, Snapshot
 from service_scaffold.streams.effects import Effects
+from service_scaffold.streams.layout import used_by
 from service_scaffold.streams.node import Node, Spawn
 from service_scaffold.streams.state import PartitionState
+from service_scaffold.streams.stream_time import StreamTimes
 from service_scaffold.streams.track import Note, write_note
 
 LOGGER = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Task:
         nodes: One per agent.
         phase: What it is doing.
         committed: By topic: the offset that the group has committed.
+        times: How late it is by the events' timestamps.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Task:
         self.nodes = [Node(agent, self, clock) for agent in agents]
         self.phase: Phase = 'recovering'
         self.committed: dict[str, int] = {}
+        self.times = StreamTimes()
+        self._clock = clock
         self._by_topic: dict[str, list[Node]] = {}
         for node in self.nodes:
             for topic in node.topics:
@@ -93,9 +98,20 @@ class Task:
             for node in self._by_topic[topic]:
                 node.begin(topic, offset, note)
         self._written = self._progress()
+        self._begin_times(spawn)
         for node in self.nodes:
             node.start(spawn)
         self.phase = 'running'
+
+    def _begin_times(self, spawn: Spawn) -> None:
+        keepers = [state.keeper for state in self._states.values() if state.keeper is not None]
+        if keepers:
+            self.times = StreamTimes(
+                self.nodes, lambda node: [table.name for table in used_by(node.agent)], keepers
+            )
+            self.times.begin(self, self._clock, spawn)
+            for node in self.nodes:
+                node.told = self.times.poke
 
     @property
     def held(self) -> bool:
@@ -112,11 +128,12 @@ class Task:
             self.phase = 'running'
             for node in self.nodes:
                 node.wake()
+            self.times.poke()
 
     async def close(self) -> None:
         """End all that runs; what is not committed happens again, here or elsewhere."""
         self.phase = 'closed'
-        await asyncio.gather(*(node.close() for node in self.nodes))
+        await asyncio.gather(*(node.close() for node in self.nodes), self.times.close())
         if self._committer is not None:
             await self._committer.close()
         for state in self._states.values():
@@ -126,6 +143,7 @@ class Task:
 
     def feed(self, topic: str, records: Sequence[Any]) -> None:
         """Give records of one of its topics to the agents that read it."""
+        self.times.feed(topic, records)
         for node in self._by_topic[topic]:
             node.feed(topic, records)
 
@@ -150,12 +168,27 @@ class Task:
     @property
     def resting(self) -> bool:
         """Whether no body is busy with an event."""
-        return all(node.resting for node in self.nodes)
+        return self.times.resting and all(node.resting for node in self.nodes)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do until another record comes, or time passes."""
-        return all(node.idle for node in self.nodes) and not self.dirty
+        return self.at_rest and not self.dirty
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether everybody waits for a record, or for time to pass."""
+        return self.times.idle and all(node.idle for node in self.nodes)
+
+    @property
+    def backing_off(self) -> bool:
+        """Whether somebody pauses before another attempt."""
+        return self.times.backing_off or any(node.backing_off for node in self.nodes)
+
+    def rested(self) -> None:
+        """Tell whoever waits for that that somebody has become idle."""
+        for node in self.nodes[:1]:
+            node.agent.rested()
 
     # Asked by lanes
 
@@ -217,6 +250,7 @@ class Task:
             if not self.dirty:
                 return
             self._number += 1
+            self.times.note()
             progress = self._progress()
             snapshot = Snapshot(
                 self._number,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, cast
 
 from service_scaffold import errors
@@ -19,7 +21,9 @@ from service_scaffold.streams.sending import Sending
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.stream import Plan, Stream
 from service_scaffold.streams.tables import table as tables
+from service_scaffold.streams.tables.making import Windowing, make_table
 from service_scaffold.streams.topic import RecordMetadata, Topic, TopicOptions, check_guarantee
+from service_scaffold.streams.window_plan import Windows
 
 Seconds = float
 
@@ -306,18 +310,28 @@ class Topology(Duties, Sending):
         key_serializer: Any = None,
         value_serializer: Any = None,
         partitions: int | None = None,
+        window: Windows | None = None,
+        ttl: float | timedelta | None = None,
         help: str | None = None,
+        **timed: Any,
     ) -> tables.Table:
-        """Declare a table; see `Table`.
+        """Declare a table; see `Table`, and `WindowedTable` or `ExpiringTable`.
+
+        Args:
+            window: A value for each key and window.
+            ttl: Seconds after which a key that is not written any more is gone.
+            timed: `on_window_close`, `on_late`, `idle_advance`; see `WindowedTable`.
 
         Raises:
-            ValueError: The name is taken.
+            ValueError: The name is taken, or the options contradict each other.
         """
         if name in self.tables:
             raise ValueError(f'There is a table {name!r} already')
-        table = self.tables[name] = tables.Table(
+        make = partial(
+            make_table,
             name,
             f'{self.id}-{name}-changelog',
+            self.topic,
             default=default,
             key_type=key_type,
             value_type=value_type,
@@ -326,6 +340,8 @@ class Topology(Duties, Sending):
             partitions=partitions,
             help=help or '',
         )
+        table = self.tables[name] = make(window=window, ttl=ttl, **timed)
+        table.rewindow = Windowing(self.tables, table, make)
         return table
 
     table = Table

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from datetime import timedelta
 from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.journal.base import TopicPartition
 from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams import serializers
-from service_scaffold.streams.effects import LANE
+from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.topic import TopicOptions
+from service_scaffold.streams.window_plan import Windows
+from service_scaffold.streams.windows import HoppingWindow, TumblingWindow
+
+
+class TableView:
+    """A table seen in another way: whoever names this uses the table.
+
+    Attributes:
+        table: The table itself.
+    """
+
+    table: Any
 
 
 class Table(MutableMapping[Any, Any]):
@@ -37,6 +50,8 @@ class Table(MutableMapping[Any, Any]):
     Attributes:
         count: How many partitions it has; None before the application has started.
         here: The partitions that this worker owns.
+        rewindow: Makes it a windowed table; None where that cannot be.
+        replaced: Whether that has happened.
     """
 
     def __init__(
@@ -60,6 +75,8 @@ class Table(MutableMapping[Any, Any]):
         self.options = options or TopicOptions(compacting=True)
         self.count: int | None = partitions
         self.here: dict[int, PartitionState] = {}
+        self.replaced = False
+        self.rewindow: Callable[[Windows, dict[str, Any]], Table] | None = None
         self._default = default
         self._key = serializers.key_codec(key_serializer, key_type)
         self._value = serializers.value_codec(value_serializer, value_type)
@@ -80,8 +97,9 @@ class Table(MutableMapping[Any, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         data = self._read(key)
-        if data is not None:
-            return self._value.decode(data)
+        return self._missing(key) if data is None else self._value.decode(data)
+
+    def _missing(self, key: Any) -> Any:
         if self._default is None:
             raise KeyError(key)
         return self._default() if callable(self._default) else self._default
@@ -103,6 +121,8 @@ class Table(MutableMapping[Any, Any]):
         self._write(self._encode_key(key), None)
 
     def _encode_key(self, key: Any) -> bytes:
+        if self.replaced:
+            raise errors.StreamError(f'Table {self.name} has windows now; use what has made them')
         data = self._key.encode(key)
         if data is None:
             raise errors.EncodeError(f'Table {self.name}: None is no key')
@@ -113,19 +133,32 @@ class Table(MutableMapping[Any, Any]):
         lane = LANE.get()
         if lane is None or not lane.effective:
             return self._elsewhere(data, key)
+        return self._read_own(lane, data)
+
+    def _read_own(self, lane: Hand, data: bytes) -> bytes | None:
+        """Look a key up in the partition of the event in hand."""
         state = lane.unit.state(self)
         written = lane.effects.writes.get(state)
         if written is not None and data in written:
             return written[data]
         return state.get(data)
 
-    def _write(self, key: bytes, value: bytes | None) -> None:
+    def _lane(self) -> Hand:
+        """Return who handles an event here.
+
+        Raises:
+            OutsideAgent: Nobody does.
+        """
         lane = LANE.get()
         if lane is None or not lane.effective:
             raise errors.OutsideAgent(
                 f'Table {self.name} is written where no event is handled, so that its partition is'
                 ' not known; send to a topic, and write it in the agent that reads that topic'
             )
+        return lane
+
+    def _write(self, key: bytes, value: bytes | None) -> None:
+        lane = self._lane()
         writes = lane.effects.writes
         state = lane.unit.state(self)
         changes = writes.get(state)
@@ -137,17 +170,24 @@ class Table(MutableMapping[Any, Any]):
         """Look a key up in what this worker owns."""
         number = partition_of(data, self.count) if self.count else -1
         first = self.here.get(number)
-        if first is not None and (value := first.committed(data)) is not None:
+        if first is not None and (value := self._committed(first, data)) is not None:
             return value
         for state in self.here.values():  # an event's partition need not be that of its key
-            if state is not first and (value := state.committed(data)) is not None:
+            if state is not first and (value := self._committed(state, data)) is not None:
                 return value
         if first is None:
-            raise errors.NotOwned(
-                f'Table {self.name}: the partition of {key!r} is not here; ask the worker that'
-                ' owns it, with @app.table_route'
-            )
+            raise self._not_owned(key)
         return None
+
+    def _not_owned(self, key: Any) -> errors.NotOwned:
+        return errors.NotOwned(
+            f'Table {self.name}: the partition of {key!r} is not here; ask the worker that'
+            ' owns it, with @app.table_route'
+        )
+
+    def _committed(self, state: PartitionState, data: bytes) -> bytes | None:
+        """Look a key up in a partition, as of the last checkpoint."""
+        return state.committed(data)
 
     # All keys
 
@@ -180,14 +220,57 @@ class Table(MutableMapping[Any, Any]):
             yield from state.scan(over=lane.effects.writes.get(state))
             return
         for _, state in sorted(self.here.items()):
-            yield from state.scan()
+            yield from state.store.scan()
 
     def clear(self) -> None:
         """Delete every key of the partition."""
         for key, _ in list(self._scan()):
             self._write(key, None)
 
+    # With windows
+
+    def using_window(self, window: Windows, *, key_index: bool = True, **options: Any) -> Table:
+        """Make it a windowed table of the same name, which is returned; this one is of no use then.
+
+        Args:
+            key_index: Changes nothing: windows are always found by iterating.
+            options: `on_window_close`, `on_late`, `idle_advance`; see `WindowedTable`.
+
+        Raises:
+            StreamError: It was not made by `app.Table`, or has a `ttl`.
+        """
+        if self.rewindow is None:
+            raise errors.StreamError(f'Table {self.name} cannot be given windows')
+        return self.rewindow(window, options)
+
+    def tumbling(
+        self,
+        size: float | timedelta,
+        expires: float | timedelta | None = None,
+        key_index: bool = True,
+        **options: Any,
+    ) -> Table:
+        """Return it with tumbling windows; see `using_window`, and `grace` of `TumblingWindow`."""
+        grace = options.pop('grace', 0)
+        return self.using_window(TumblingWindow(size, expires, grace), **options)
+
+    def hopping(
+        self,
+        size: float | timedelta,
+        step: float | timedelta,
+        expires: float | timedelta | None = None,
+        key_index: bool = True,
+        **options: Any,
+    ) -> Table:
+        """Return it with hopping windows; see `using_window`, and `grace` of `HoppingWindow`."""
+        grace = options.pop('grace', 0)
+        return self.using_window(HoppingWindow(size, step, expires, grace), **options)
+
     # For the worker
+
+    def keeper(self, state: PartitionState) -> Any:
+        """Return who ends with time what is to end in a partition; None where nothing does."""
+        return None
 
     def logged(self, partition: int) -> TopicPartition:
         """Return where the changes of a partition are logged."""

@@ -1,0 +1,331 @@
+"""How windows lie in a table's partition, so that what ends next is found without looking further.
+
+Tumbling and hopping windows (`AlignedShelf`) are one record each, under `w`, end, key, start: those
+that end first come first. Up to where they have closed, and what time it is, says the record `s`.
+
+Sliding windows and sessions (`ScatteredShelf`) are looked for by their key, the newest first, and
+their end may move: a record under `w`, key, start, and beside it under `c`, time, key, start an
+alarm for what happens to it next. An alarm may be early, then it is set anew; so a session that
+grows with each event costs one record and not a trail of them.
+"""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from service_scaffold.streams import window_keys as keys
+from service_scaffold.streams.stream_time import NEVER
+from service_scaffold.streams.tables.cells import Cells
+from service_scaffold.streams.window_plan import Reach, Window, Windows
+
+MARK = b's'
+BREATH = 256
+"""After so many records that were only tidied up, others get their turn."""
+
+_TIME = struct.Struct('>q')
+
+
+class Kept(NamedTuple):
+    """A window of a key.
+
+    Attributes:
+        key: Encoded.
+        window: From when to when.
+        data: The encoded value.
+    """
+
+    key: bytes
+    window: Window
+    data: bytes
+
+
+class Mark(NamedTuple):
+    """How late it is in a partition.
+
+    Attributes:
+        ms: Its stream time.
+        closed: Up to which record windows have closed; of an `AlignedShelf` only.
+    """
+
+    ms: int = NEVER
+    closed: bytes = b''
+
+    def write(self) -> bytes:
+        """Return what is stored."""
+        return _TIME.pack(self.ms) + self.closed
+
+
+def read_mark(data: bytes | None) -> Mark:
+    """Return what `Mark.write` wrote."""
+    return Mark() if data is None else Mark(_TIME.unpack_from(data)[0], data[_TIME.size :])
+
+
+class Shelf(ABC):
+    """The windows of one partition."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    @abstractmethod
+    def find(self, cells: Cells, key: bytes, t_ms: int) -> list[Window]:
+        """Return the windows of a key that matter at a moment, sorted; see `Windows.plan`."""
+
+    @abstractmethod
+    def get(self, cells: Cells, key: bytes, window: Window) -> bytes | None:
+        """Return the value of a window, None without one."""
+
+    @abstractmethod
+    def put(self, cells: Cells, key: bytes, window: Window, data: bytes) -> int | None:
+        """Write the value of a window; of a new one return when it closes."""
+
+    @abstractmethod
+    def remove(self, cells: Cells, key: bytes, window: Window) -> None:
+        """Take a window out."""
+
+    @abstractmethod
+    def all(self, cells: Cells, key: bytes | None = None) -> Iterator[Kept]:
+        """Yield all windows, or those of one key."""
+
+    @abstractmethod
+    def sweep(self, cells: Cells, limit_ms: int, mark: Mark) -> Iterator[Kept | None]:
+        """Yield the windows that are to be closed at `limit_ms`, those that end first first.
+
+        Each is closed when the next one is asked for, see `closed`; what has expired is removed.
+        None is a moment at which others may have their turn.
+        """
+
+    @abstractmethod
+    def closed(self, cells: Cells, kept: Kept, mark: Mark) -> Mark:
+        """Count a window as closed; return the new mark, which is to be written with that."""
+
+    @abstractmethod
+    def next_ms(self, cells: Cells, mark: Mark) -> int | None:
+        """Return when a window closes or expires next, None if there is none."""
+
+    def pane(self, cells: Cells, key: bytes, window: Window) -> bytes | None:
+        """Return what happened at exactly the time of a sliding window."""
+        raise NotImplementedError
+
+    def put_pane(self, cells: Cells, key: bytes, window: Window, data: bytes) -> None:
+        """Write what happened at exactly the time of a sliding window."""
+        raise NotImplementedError
+
+
+class AlignedShelf(Shelf):
+    """Windows whose bounds follow from the time alone."""
+
+    @staticmethod
+    def _at(key: bytes, window: Window) -> bytes:
+        return b'w' + keys.encode_close(window.end_ms, key, window.start_ms)
+
+    @staticmethod
+    def _until(end_ms: int) -> bytes:
+        return b'w' + keys.close_range(end_ms)[1]
+
+    def find(self, cells: Cells, key: bytes, t_ms: int) -> list[Window]:
+        return []
+
+    def get(self, cells: Cells, key: bytes, window: Window) -> bytes | None:
+        return cells.get(self._at(key, window))
+
+    def put(self, cells: Cells, key: bytes, window: Window, data: bytes) -> int | None:
+        place = self._at(key, window)
+        fresh = cells.get(place) is None
+        cells.put(place, data)
+        return self.windows.closes_at(window) if fresh else None
+
+    def remove(self, cells: Cells, key: bytes, window: Window) -> None:
+        cells.put(self._at(key, window), None)
+
+    def all(self, cells: Cells, key: bytes | None = None) -> Iterator[Kept]:
+        for place, data in cells.scan(b'w', b'x'):
+            found, window = keys.decode_close(place[1:])
+            if key is None or key == found:
+                yield Kept(found, window, data)
+
+    def sweep(self, cells: Cells, limit_ms: int, mark: Mark) -> Iterator[Kept | None]:
+        end = self._until(limit_ms - self.windows.grace_ms)
+        if mark.closed < end:
+            for place, data in cells.scan(mark.closed + b'\0' if mark.closed else b'w', end):
+                yield Kept(*keys.decode_close(place[1:]), data)
+        kept_ms = self._kept_ms
+        if kept_ms is None:
+            return
+        for number, (place, _) in enumerate(cells.scan(b'w', self._until(limit_ms - kept_ms)), 1):
+            cells.put(place, None)
+            if number % BREATH == 0:
+                yield None
+
+    def closed(self, cells: Cells, kept: Kept, mark: Mark) -> Mark:
+        return mark._replace(closed=self._at(kept.key, kept.window))
+
+    def next_ms(self, cells: Cells, mark: Mark) -> int | None:
+        start = mark.closed + b'\0' if mark.closed else b'w'
+        times = []
+        for place, _ in cells.scan(start, b'x'):
+            times.append(self.windows.closes_at(keys.decode_close(place[1:])[1]))
+            break
+        if self._kept_ms is not None:
+            for place, _ in cells.scan(b'w', b'x'):
+                times.append(keys.decode_close(place[1:])[1].end_ms + self._kept_ms)
+                break
+        return min(times, default=None)
+
+    @property
+    def _kept_ms(self) -> int | None:
+        return self.windows.expires_at(Window(0, 0))
+
+
+class _Record(msgspec.Struct, array_like=True):
+    """A window that lies by its key.
+
+    Attributes:
+        end_ms: The millisecond after its last.
+        value: None for one that has only a pane.
+        pane: See `Plan`.
+        closed: Whether it never changes again.
+    """
+
+    end_ms: int
+    value: bytes | None = None
+    pane: bytes | None = None
+    closed: bool = False
+
+
+_ENCODE = msgspec.msgpack.Encoder().encode
+_DECODE = msgspec.msgpack.Decoder(_Record).decode
+
+
+class ScatteredShelf(Shelf):
+    """Windows whose bounds depend on the events of their key."""
+
+    @staticmethod
+    def _at(key: bytes, start_ms: int) -> bytes:
+        return b'w' + keys.encode_key(key, -start_ms, 0)
+
+    @staticmethod
+    def _alarm(at_ms: int, key: bytes, start_ms: int) -> bytes:
+        return b'c' + keys.encode_close(at_ms, key, start_ms)
+
+    def _read(self, cells: Cells, key: bytes, start_ms: int) -> _Record | None:
+        data = cells.get(self._at(key, start_ms))
+        return None if data is None else _DECODE(data)
+
+    def _scan(
+        self, cells: Cells, key: bytes, reach: Reach
+    ) -> Iterator[tuple[bytes, Window, _Record]]:
+        first, below = reach
+        low, high = keys.key_range(key, (1 - below, 0 if first is None else 1 - first))
+        if first is None:
+            high = keys.key_range(key)[1]
+        for place, data in cells.scan(b'w' + low, b'w' + high):
+            record = _DECODE(data)
+            found, inverse = keys.decode_key(place[1:])
+            yield found, Window(-inverse.start_ms, record.end_ms), record
+
+    def find(self, cells: Cells, key: bytes, t_ms: int) -> list[Window]:
+        reach = self.windows.reach(t_ms)
+        assert reach is not None
+        found: list[Window] = []
+        passed = 0
+        for _, window, _ in self._scan(cells, key, reach):
+            if reach[0] is None and window.end_ms <= t_ms:
+                passed += 1
+                if passed == 2:
+                    break  # Sessions follow one another; within an open one may stand a closed one.
+            found.append(window)
+        return found[::-1]
+
+    def get(self, cells: Cells, key: bytes, window: Window) -> bytes | None:
+        record = self._read(cells, key, window.start_ms)
+        return record.value if record is not None and record.end_ms == window.end_ms else None
+
+    def put(self, cells: Cells, key: bytes, window: Window, data: bytes) -> int | None:
+        old = self._read(cells, key, window.start_ms)
+        record = _Record(window.end_ms, data, None if old is None else old.pane)
+        cells.put(self._at(key, window.start_ms), _ENCODE(record))
+        return self._set_alarm(cells, key, window) if old is None else None
+
+    def put_pane(self, cells: Cells, key: bytes, window: Window, data: bytes) -> None:
+        record = self._read(cells, key, window.start_ms)
+        if record is None:
+            record = _Record(window.end_ms)
+            self._set_alarm(cells, key, window)
+        record.pane = data
+        cells.put(self._at(key, window.start_ms), _ENCODE(record))
+
+    def _set_alarm(self, cells: Cells, key: bytes, window: Window) -> int:
+        at_ms = self.windows.closes_at(window)
+        cells.put(self._alarm(at_ms, key, window.start_ms), b'')
+        return at_ms
+
+    def pane(self, cells: Cells, key: bytes, window: Window) -> bytes | None:
+        record = self._read(cells, key, window.start_ms)
+        return None if record is None else record.pane
+
+    def remove(self, cells: Cells, key: bytes, window: Window) -> None:
+        cells.put(self._at(key, window.start_ms), None)  # its alarm finds nothing then
+
+    def all(self, cells: Cells, key: bytes | None = None) -> Iterator[Kept]:
+        low, high = (b'', b'') if key is None else keys.key_range(key)
+        for place, data in cells.scan(b'w' + low, b'x' if key is None else b'w' + high):
+            record = _DECODE(data)
+            if record.value is not None:
+                found, inverse = keys.decode_key(place[1:])
+                window = Window(-inverse.start_ms, record.end_ms)
+                yield Kept(found, window, record.value)
+
+    def sweep(self, cells: Cells, limit_ms: int, mark: Mark) -> Iterator[Kept | None]:
+        end = b'c' + keys.close_range(limit_ms)[1]
+        again = True
+        while again:  # an alarm that was set anew may be due, too
+            again = False
+            for number, (place, _) in enumerate(cells.scan(b'c', end), 1):
+                key, about = keys.decode_close(place[1:])
+                due, kept = self._see(cells, key, about, place)
+                again = again or (due is not None and due <= limit_ms)
+                if kept is not None:
+                    yield kept
+                elif number % BREATH == 0:
+                    yield None
+
+    def _see(
+        self, cells: Cells, key: bytes, about: Window, alarm: bytes
+    ) -> tuple[int | None, Kept | None]:
+        """Do what an alarm is for; return when the next one is, and what is to be closed."""
+        record = self._read(cells, key, about.start_ms)
+        if record is None:
+            cells.put(alarm, None)
+            return None, None
+        window = Window(about.start_ms, record.end_ms)
+        if not record.closed and record.value is not None:
+            if self.windows.closes_at(window) <= about.end_ms:
+                return about.end_ms, Kept(key, window, record.value)
+            at_ms: int | None = self.windows.closes_at(window)
+        else:
+            at_ms = self.windows.expires_at(window)
+        cells.put(alarm, None)
+        if at_ms is None:
+            return None, None
+        if at_ms <= about.end_ms:
+            cells.put(self._at(key, about.start_ms), None)
+            return None, None
+        cells.put(self._alarm(at_ms, key, about.start_ms), b'')
+        return at_ms, None
+
+    def closed(self, cells: Cells, kept: Kept, mark: Mark) -> Mark:
+        record = self._read(cells, kept.key, kept.window.start_ms)
+        if record is not None:
+            record.closed = True
+            cells.put(self._at(kept.key, kept.window.start_ms), _ENCODE(record))
+        return mark
+
+    def next_ms(self, cells: Cells, mark: Mark) -> int | None:
+        for place, _ in cells.scan(b'c', b'd'):
+            return keys.decode_close(place[1:])[1].end_ms
+        return None
