@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from service_scaffold.journal.kafka_client import TopicPartition
@@ -22,6 +22,39 @@ def partition_state(consumer: Any, partition: TopicPartition) -> Any:
     if subscription is None or subscription.assignment is None:
         return None
     return subscription.assignment.state_value(partition)
+
+
+class Others:
+    """All partitions but some; the client asks it, at each look, which to give records of."""
+
+    def __init__(self, held: Container[TopicPartition]) -> None:
+        self._held = held
+
+    def __contains__(self, partition: TopicPartition) -> bool:
+        return partition not in self._held
+
+
+async def get_others(
+    consumer: Any, held: Container[TopicPartition], limit: int, timeout_s: float
+) -> dict[TopicPartition, list[Any]]:
+    """Do as the client's `getmany`, but leave out `held`, which may change meanwhile.
+
+    The client's own `pause` throws away what it has fetched, up to a mebibyte, and fetches it
+    again after `resume`; what is held here waits in its buffer, which is not filled beyond that.
+    """
+    consumer._coordinator.check_errors()
+    with consumer._subscription.fetch_context():
+        found: dict[TopicPartition, list[Any]] = await consumer._fetcher.fetched_records(
+            Others(held), timeout_s, max_records=limit
+        )
+    return found
+
+
+def look_again(consumer: Any) -> None:
+    """Let `get_others` see that less is held."""
+    fetcher = consumer._fetcher
+    for waiter in list(fetcher._fetch_waiters):
+        fetcher._notify(waiter)
 
 
 def end_fetch(consumer: Any) -> None:

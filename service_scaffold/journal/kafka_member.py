@@ -47,7 +47,6 @@ class KafkaMember(KafkaReader, base.Member):
         self._assignment: frozenset[base.TopicPartition] = frozenset()
         self._subscribed = False
         self._open = asyncio.Event()
-        self._paused: set[TopicPartition] = set()
         self._failure: Exception | None = None
 
     @property
@@ -140,17 +139,6 @@ class KafkaMember(KafkaReader, base.Member):
             found = await stable_offsets(self._consumer, self._group, wanted, self._timeout_s)
         return {where: found.get(TopicPartition(*where)) for where in wanted}
 
-    def pause(self, partitions: Iterable[base.TopicPartition]) -> None:
-        wanted = self._owned(partitions)
-        self._paused.update(wanted)
-        self._consumer.pause(*wanted)
-
-    def resume(self, partitions: Iterable[base.TopicPartition]) -> None:
-        wanted = self._owned(partitions)
-        self._paused.difference_update(wanted)
-        if self._open.is_set():
-            self._consumer.resume(*wanted)
-
     # Called by the client; what is raised there would only be logged.
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
@@ -168,7 +156,7 @@ class KafkaMember(KafkaReader, base.Member):
         """Position what has come, tell the listener, and read on."""
         assigned = list(partitions)
         self._assignment = _frozen(assigned)
-        self._paused = set()
+        self._held.clear()
         try:
             # Whatever the client fetches before the positions are right is dropped while paused.
             self._consumer.pause(*assigned)
@@ -177,7 +165,7 @@ class KafkaMember(KafkaReader, base.Member):
             await self._listener.on_assigned(self._assignment)
         except (errors.ScaffoldError, kafka_errors.KafkaError) as error:
             self._failure = error
-        self._consumer.resume(*self._owned(set(assigned) - self._paused))
+        self._consumer.resume(*self._owned(assigned))
         self._open.set()
 
     async def _position(self, assigned: Iterable[TopicPartition]) -> None:

@@ -15,7 +15,13 @@ from service_scaffold.journal.kafka_client import (
     kafka_errors,
     translate,
 )
-from service_scaffold.journal.kafka_internals import discard_consumer, end_fetch, partition_state
+from service_scaffold.journal.kafka_internals import (
+    discard_consumer,
+    end_fetch,
+    get_others,
+    look_again,
+    partition_state,
+)
 
 SLICE_S = 0.5
 """How long one wait for records may last before we look whether the connection is lost."""
@@ -55,6 +61,7 @@ class KafkaReader(base.Reader):
         self._timeout_s = timeout_s
         self.closed = False
         self._assigned = False
+        self._held: set[TopicPartition] = set()
 
     async def assign(self, positions: base.Offsets) -> None:
         wanted = _partitions(positions)
@@ -63,14 +70,12 @@ class KafkaReader(base.Reader):
         for partition in wanted:
             state = partition_state(self._consumer, partition)
             if state is not None and state.has_valid_position:
-                kept[partition] = (state.position, state.paused)
+                kept[partition] = state.position
         self._consumer.assign(wanted)
+        self._held &= set(wanted)
         for partition in wanted:
             # An explicit seek at once: `seek_to_beginning` right after `assign` reads nothing.
-            position, paused = kept.get(partition, (positions[partition], False))
-            self._consumer.seek(partition, position)
-            if paused:
-                self._consumer.pause(partition)
+            self._consumer.seek(partition, kept.get(partition, positions[partition]))
 
     async def fetch(self, limit: int, timeout_s: float) -> Sequence[base.Record]:
         runs = await self.fetch_runs(limit, timeout_s)
@@ -100,9 +105,7 @@ class KafkaReader(base.Reader):
     async def _get(self, limit: int, timeout_s: float) -> Runs:
         ended = False
         try:
-            runs: Runs = await self._consumer.getmany(
-                timeout_ms=int(timeout_s * 1000), max_records=limit
-            )
+            runs: Runs = await get_others(self._consumer, self._held, limit, timeout_s)
             ended = True
         except kafka_errors.OffsetOutOfRangeError as error:
             raise await self._offsets_lost(error.args[0]) from error
@@ -125,10 +128,11 @@ class KafkaReader(base.Reader):
         return errors.OffsetsLost(f'Offsets are no longer in the log: {text}', facts)
 
     def pause(self, partitions: Iterable[base.TopicPartition]) -> None:
-        self._consumer.pause(*self._owned(partitions))
+        self._held.update(self._owned(partitions))
 
     def resume(self, partitions: Iterable[base.TopicPartition]) -> None:
-        self._consumer.resume(*self._owned(partitions))
+        self._held.difference_update(_partitions(partitions))
+        look_again(self._consumer)
 
     def position(self, partition: base.TopicPartition) -> int:
         state = partition_state(self._consumer, TopicPartition(*partition))

@@ -253,6 +253,26 @@ async def test_paused_partitions_are_left_out(journal, topic):
     assert await fetch(reader, 2) == ['a', 'b']
 
 
+async def test_a_fetch_under_way_sees_what_is_paused_and_resumed(journal, topic):
+    """What was fetched before is given then, from where it was left, without another wait."""
+    one, two = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    await append(journal, topic, 'a', 'b', 'c')
+    reader = await journal.reader()
+    await reader.assign({one: 0, two: 0})
+    assert [record.value for record in await reader.fetch(1, 10)] == [b'a']
+    waiting = asyncio.ensure_future(reader.fetch(10, 10))
+    reader.pause([one])
+    await append(journal, topic, 'x', partition=1)
+    assert [record.value for record in await waiting] == [b'x']
+
+    waiting = asyncio.ensure_future(reader.fetch(10, 10))
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    reader.resume([one])
+    assert [record.value for record in await waiting] == [b'b', b'c']
+    assert time.monotonic() - began < 5
+
+
 async def test_an_empty_fetch_takes_as_long_as_it_was_given(journal, topic):
     """Also when nothing is assigned, or more than one wait of the client is needed."""
     reader = await journal.reader()
