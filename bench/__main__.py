@@ -59,27 +59,29 @@ def measure(row: Row, rounds: int) -> Figures:
         if row.broker is not None:
             url = stack.enter_context(BROKERS[row.broker]()).url
         for _ in range(rounds):
-            for side, script in row.sides.items():
-                figure = run(row, script, url)
+            for side in row.sides:
+                figure = run(row, side, url)
                 if figure is not None:
                     figures[side].append(figure)
     return figures
 
 
-def run(row: Row, script: str, url: str) -> dict[str, float] | None:
+def run(row: Row, side: str, url: str) -> dict[str, float] | None:
     """Run one side once; None when its environment is not there, or it failed."""
+    script = row.sides[side]
+    total = row.totals.get(side, row.total)
     python = sys.executable
     if script.startswith('peers/'):
         python = os.environ.get('SERVICE_SCAFFOLD_PEERS', '')
         if not python:
             return None
     exchange = f'bench-{uuid.uuid4().hex[:8]}'
-    numbers = [url, str(row.total), exchange]
+    numbers = [url, str(total), exchange]
     root = HERE.parent
     if row.broker is not None and script != 'sides/memory_ours.py':
-        filled = [url, str(row.total if row.fill else 1), exchange]
+        filled = [url, str(total if row.fill else 1), exchange]
         subprocess.run(
-            [sys.executable, '-m', 'bench.fill', *filled], check=True, cwd=root, timeout=LIMIT_S
+            [sys.executable, '-m', row.filler, *filled], check=True, cwd=root, timeout=LIMIT_S
         )
     command = [python, str(HERE / script), *numbers]
     if script.startswith('sides/'):

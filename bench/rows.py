@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Row:
         targets: Other side to the least ratio of our throughput to its.
         fill: Whether the exchange is filled with `total` messages before each side runs; it is
             declared in any case.
+        filler: The module that does it.
+        totals: Fewer messages, for sides that take long.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Row:
     sides: dict[str, str]
     targets: dict[str, float]
     fill: bool = False
+    filler: str = 'bench.fill'
+    totals: dict[str, int] = field(default_factory=dict)
 
 
 ROWS = (
@@ -97,5 +101,65 @@ ROWS = (
         20_000,
         {'ours': 'sides/http_ours.py', 'aiohttp': 'sides/http_raw.py'},
         {'aiohttp': 0.85},
+    ),
+    Row(
+        'agent',
+        'streams: agent, stateless, typed value',
+        'kafka',
+        200_000,
+        {
+            'ours': 'sides/streams_agent_ours.py',
+            'aiokafka': 'sides/kafka_consume_iterator.py',
+            'Faust': 'peers/streams_agent_faust.py',
+            'Quix Streams': 'peers/kafka_consume_quix.py',
+        },
+        {'aiokafka': 0.5, 'Faust': 10},
+        fill=True,
+        filler='bench.fill_topic',
+        totals={'Faust': 40_000},
+    ),
+    Row(
+        'table',
+        'streams: table increment, durable store, at least once',
+        'kafka',
+        200_000,
+        {
+            'ours': 'sides/streams_table_ours.py',
+            'aiokafka': 'sides/kafka_consume_iterator.py',
+            'Faust': 'peers/streams_table_faust.py',
+            'Quix Streams': 'peers/streams_table_quix.py',
+        },
+        {'aiokafka': 0.4, 'Faust': 30, 'Quix Streams': 1},
+        fill=True,
+        filler='bench.fill_topic',
+        totals={'Faust': 20_000},
+    ),
+    Row(
+        'table-exactly-once',
+        'streams: table increment, durable store, exactly once',
+        'kafka',
+        200_000,
+        {
+            'ours': 'sides/streams_exactly_ours.py',
+            'aiokafka': 'sides/kafka_consume_iterator.py',
+            'Quix Streams': 'peers/streams_exactly_quix.py',
+        },
+        {'aiokafka': 0.4, 'Quix Streams': 1},
+        fill=True,
+        filler='bench.fill_topic',
+    ),
+    Row(
+        'recovery',
+        'streams: cold recovery of a table, durable store',
+        'kafka',
+        300_000,
+        {
+            'ours': 'sides/streams_recovery_ours.py',
+            'Faust': 'peers/streams_recovery_faust.py',
+        },
+        {'Faust': 20},
+        fill=True,
+        filler='bench.fill_changelog',
+        totals={'Faust': 100_000},
     ),
 )
