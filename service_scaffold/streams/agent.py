@@ -12,7 +12,8 @@ from service_scaffold.streams.asking import Askable
 from service_scaffold.streams.decision import ErrorHook, OnError
 from service_scaffold.streams.effects import Hand
 from service_scaffold.streams.event import Event
-from service_scaffold.streams.stream import Plan, Reads, Source, Stream
+from service_scaffold.streams.plan import Plan, Source
+from service_scaffold.streams.stream import Reads, Stream
 from service_scaffold.streams.topic import Topic
 
 HOPS = frozenset({'group_by', 'through', 'join', 'left_join', 'inner_join', 'outer_join'})
@@ -108,7 +109,8 @@ class Agent(Askable):
 
     def stream(self, reader: Reads) -> Stream:
         """Return what the body is given."""
-        return Stream(self._declared.input, lane=reader, hops=self._declared.hops)
+        plan = self._declared
+        return Stream(plan.input, lane=reader, hops=plan.hops, steps=plan.steps, tables=plan.tables)
 
     @property
     def may_hop(self) -> bool:
@@ -116,15 +118,6 @@ class Agent(Askable):
         plain = inspect.unwrap(self.body)
         code = getattr(plain, '__code__', None)
         return code is None or not HOPS.isdisjoint(code.co_names)
-
-    def movers(self) -> list[Agent]:
-        """Return the agents that move events to where the body reads them."""
-        found: list[Agent] = []
-        source = self.plan.root
-        for hop in self.plan.hops:
-            found.append(Agent(f'{self.name}.{hop.name}', hop.move, Plan(source), group=self.group))
-            source = hop.target
-        return found
 
     def decode(self, record: Any, lane: Reads) -> Event:
         """Return the event of a record of its input."""

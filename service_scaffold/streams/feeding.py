@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service_scaffold.journal.base import Member, TopicPartition
+from service_scaffold.clock import Clock
+from service_scaffold.journal.base import Journal, Member, TopicPartition
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.opening import Key
+from service_scaffold.streams.ordering import Ordering
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.task import Task
 from service_scaffold.streams.topology import Topology
@@ -34,8 +36,10 @@ class Feeding:
         self,
         topology: Topology,
         settings: StreamSettings,
+        journal: Journal,
         member: Member,
         tasks: Mapping[Key, Task],
+        clock: Clock,
     ) -> None:
         self.layout: Layout | None = None
         self.paused: set[TopicPartition] = set()
@@ -43,15 +47,17 @@ class Feeding:
         self._settings = settings
         self._member = member
         self._tasks = tasks
+        self._ordering = Ordering(journal, member, clock)
 
     async def run(self) -> None:
         """Fetch until the connection is lost."""
         member = self._member
         while True:
-            wait_s = PAUSED_WAIT_S if self.paused else WAIT_S
+            wait_s = PAUSED_WAIT_S if self.paused or self._ordering.waiting else WAIT_S
             records = await member.fetch(CHUNK, wait_s)
             if records:
                 await self._hand_out(records)
+            await self._ordering.go_on(self._tasks.values())
             self._resume_some()
 
     async def resume_at_rest(self) -> None:

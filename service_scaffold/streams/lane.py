@@ -18,7 +18,8 @@ from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.decision import DEFAULT, Decision
 from service_scaffold.streams.effects import LANE, Effects, Unit
 from service_scaffold.streams.event import Event
-from service_scaffold.streams.stream import Hop, Stream
+from service_scaffold.streams.plan import Hop
+from service_scaffold.streams.stream import Stream
 
 LOGGER = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ class Lane:
         """
         if len(stream.hops) != len(self.agent.plan.hops):
             raise errors.StreamError(
-                f'{self} must iterate over what its last group_by or through has returned'
+                f'{self} must iterate over what its last group_by, through or join has returned'
             )
 
     def hop(self, stream: Stream, name: str, make: Callable[[str], Hop]) -> Hop:
@@ -219,8 +220,8 @@ class Lane:
         hops = self.agent.plan.hops
         if place >= len(hops) or hops[place].name != name:
             raise errors.StreamError(
-                f'{self} calls group_by or through ({name}) where the start could not see it; call'
-                ' it in the function itself, before its first event, and each time the same'
+                f'{self} calls group_by, through or join ({name}) where the start could not see it;'
+                ' call it in the function itself, before its first event, and each time the same'
             )
         return hops[place]
 

@@ -50,6 +50,8 @@ class Layout:
                 self.agents.setdefault(self._count_of(agent), []).append(agent)
         for table in self._tables:
             table.count = self._table_count(table, default)
+        for join in {join for table in self._tables for join in table.joins}:
+            join.check()
 
     @property
     def topics(self) -> frozenset[str]:
@@ -128,7 +130,11 @@ class Layout:
 
 
 def used_by(agent: Agent) -> Sequence[Table]:
-    """Return the tables that an agent's function names."""
+    """Return the tables that an agent's function names, or that its stream looks into."""
+    return [*agent.plan.tables, *_named_by(agent)]
+
+
+def _named_by(agent: Agent) -> Sequence[Table]:
     function = inspect.unwrap(agent.body)
     try:
         found = inspect.getclosurevars(function)

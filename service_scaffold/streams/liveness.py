@@ -222,7 +222,11 @@ def _holder(node: Node, where: TopicPartition, offset: int, *, unread: bool) -> 
         attempts = tuple(lane.attempts for lane in node.lanes)
         if node.backing_off:
             return None
-        reason = 'has not begun with what waits' if node.waiting else 'is not given what waits'
+        reason = (
+            'has not begun with what waits'
+            if node.waiting(where.topic)
+            else 'is not given what waits'
+        )
         return Stall(where, offset, name, reason, (offset, attempts))
     if lane.backing_off:
         return None

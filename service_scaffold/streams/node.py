@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from service_scaffold.clock import Clock
@@ -11,6 +11,7 @@ from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.effects import Unit
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.lane import Lane
+from service_scaffold.streams.merging import Merge
 from service_scaffold.streams.track import Note, Track
 
 Spawn = Callable[[Any, str], 'asyncio.Task[None]']
@@ -33,6 +34,7 @@ class Node:
         self._lanes = [Lane(agent, unit, self._finished, clock) for _ in range(agent.concurrency)]
         self._only = self._lanes[0] if len(self._lanes) == 1 else None
         self._acks = {topic.name: topic.acks for topic in agent.plan.inputs}
+        self._merge = Merge(self._acks) if len(self._acks) > 1 else None
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -53,7 +55,10 @@ class Node:
         track = self.tracks[topic]
         take = track.take
         only = self._only
-        if only is not None:
+        if self._merge is not None:
+            self._merge.put(topic, [record for record in records if take(record.offset)])
+            self.flow()
+        elif only is not None:
             for record in records:
                 if take(record.offset):
                     only.put(record)
@@ -64,6 +69,30 @@ class Node:
         if not self._acks[topic]:
             for record in records:
                 track.finish(record.offset)
+
+    def flow(self, exhausted: Collection[str] = ()) -> None:
+        """Hand on the records of several topics whose turn it is.
+
+        Args:
+            exhausted: Topics that have no more records now.
+        """
+        if self._merge is not None:
+            for record in self._merge.take(exhausted):
+                self._lane_of(record).put(record)
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The runs of its body."""
+        return self._lanes
+
+    def holder(self, topic: str, offset: int) -> Lane | None:
+        """Return the lane whose body has an event in hand, None if none has begun with it."""
+        return next((lane for lane in self._lanes if lane.holds(topic, offset)), None)
+
+    @property
+    def wanted(self) -> Sequence[str]:
+        """Topics without a record that hold up those of others."""
+        return () if self._merge is None else self._merge.wanted
 
     def _lane_of(self, record: Any) -> Lane:
         key = record.key
@@ -96,19 +125,10 @@ class Node:
         for lane in self._lanes:
             lane.wake()
 
-    @property
-    def lanes(self) -> Sequence[Lane]:
-        """The runs of its body."""
-        return self._lanes
-
-    def holder(self, topic: str, offset: int) -> Lane | None:
-        """Return the lane whose body has an event in hand, None if none has begun with it."""
-        return next((lane for lane in self._lanes if lane.holds(topic, offset)), None)
-
-    @property
-    def waiting(self) -> int:
-        """How many records no body has seen."""
-        return sum(lane.waiting for lane in self._lanes)
+    def waiting(self, topic: str) -> int:
+        """How many records no body has seen; of those that wait for others, only the topic's."""
+        held_up = 0 if self._merge is None else self._merge.waiting(topic)
+        return held_up + sum(lane.waiting for lane in self._lanes)
 
     @property
     def resting(self) -> bool:
@@ -118,7 +138,7 @@ class Node:
     @property
     def idle(self) -> bool:
         """Whether every body waits for an event that has not come yet."""
-        return all(lane.idle for lane in self._lanes)
+        return not self._merge and all(lane.idle for lane in self._lanes)
 
     @property
     def backing_off(self) -> bool:

@@ -11,7 +11,8 @@ from service_scaffold import errors
 from service_scaffold.clock import Clock, SystemClock
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.event import Event
-from service_scaffold.streams.stream import Hop, Plan, Stream
+from service_scaffold.streams.plan import Hop, Plan
+from service_scaffold.streams.stream import Stream
 
 PROBE_S = 10.0
 
@@ -85,7 +86,7 @@ async def probe(agent: Agent) -> Plan:
         asked.cancel()
         body.cancel()
         await asyncio.wait({body, asked})
-    return Plan(agent.plan.root, reader.stream.hops)
+    return agent.plan.through(reader.stream.hops)
 
 
 async def _run(agent: Agent, stream: Stream) -> None:

@@ -93,7 +93,14 @@ class Session(RebalanceListener):
             self._settings.id, self, max_pause_s=self._settings.max_pause_s
         )
         self._tasks.connected(self._member, self._producer)
-        feeding = Feeding(self._topology, self._settings, self._member, self.tasks)
+        feeding = Feeding(
+            self._topology,
+            self._settings,
+            self._journal,
+            self._member,
+            self.tasks,
+            self._clock,
+        )
         self._feeding = feeding
         await self.look()
         parts: list[Awaitable[Any]] = [

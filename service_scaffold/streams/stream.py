@@ -3,92 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, get_type_hints
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any, Protocol
 
 from service_scaffold import errors
 from service_scaffold.clock import Clock
-from service_scaffold.streams.event import Acks, Event, Sends
-from service_scaffold.streams.records import field_ref
-
-Step = Callable[[Event], Awaitable[Event | None]]
-"""Looks at an event on its way to the body; None ends its way."""
-
-
-class Source(Sends, Protocol):
-    """A topic, seen from its streams."""
-
-    name: str
-    acks: bool
-
-    @property
-    def prefixed(self) -> str: ...
-
-    def derive(self, name: str, *, key_type: Any, partitions: int | None) -> Source: ...
-
-    def decode(self, record: Any, lane: Acks | None = None) -> Event: ...
-
-
-class Hop:
-    """Moves events to another topic, so that they lie in the partitions of their new key.
-
-    Attributes:
-        name: Part of the names of its target and of what moves them.
-        target: Where they go.
-        key: Finds the new key of an event; None keeps it.
-        steps: What happens before.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        target: Source,
-        key: Callable[[Event], Any] | None,
-        steps: tuple[Step, ...] = (),
-    ) -> None:
-        self.name = name
-        self.target = target
-        self.key = key
-        self.steps = steps
-
-    async def move(self, stream: Stream) -> None:
-        """Do it for every event of a stream: the body of an agent of our own."""
-        changed = bool(self.steps)
-        async for event in stream.after(self.steps).events():
-            key = event.key if self.key is None else self.key(event)
-            if inspect.isawaitable(key):
-                key = await key
-            if changed:
-                await self.target.send(key=key, value=event.value, headers=event.headers)
-            else:
-                await self.target.forward(event, key=key)
-
-
-class Plan:
-    """How records get from a topic to a body.
-
-    Attributes:
-        root: The topic that the agent was declared for.
-        hops: What moves them on the way.
-    """
-
-    def __init__(self, root: Source, hops: tuple[Hop, ...] = ()) -> None:
-        self.root = root
-        self.hops = hops
-
-    @property
-    def input(self) -> Source:
-        """The topic whose records the body sees."""
-        return self.hops[-1].target if self.hops else self.root
-
-    @property
-    def inputs(self) -> tuple[Source, ...]:
-        """All topics whose records the body sees."""
-        return (self.input,)
-
-    def decode(self, record: Any, lane: Reads) -> Event:
-        """Return the event of a record of the input."""
-        return self.input.decode(record, lane)
+from service_scaffold.streams.event import Event
+from service_scaffold.streams.joins import How, Lookup, join_of, lookup
+from service_scaffold.streams.plan import Hop, Plan, Source, Step, key_of
 
 
 class Reads(Protocol):
@@ -121,6 +44,10 @@ class Stream:
     Args:
         source: Where the values come from.
         lane: Who reads, None for a stream that is only declared.
+        steps: What happens to each event before the body sees it.
+        hops: What brings the events to the source.
+        tables: What the steps look into.
+        others: Streams whose values come as well.
     """
 
     def __init__(
@@ -130,25 +57,32 @@ class Stream:
         lane: Reads | None = None,
         steps: tuple[Step, ...] = (),
         hops: tuple[Hop, ...] = (),
+        tables: tuple[Lookup, ...] = (),
+        others: tuple[Stream, ...] = (),
     ) -> None:
         self.source = source
         self.hops = hops
+        self.steps = steps
+        self.tables = tables
+        self.others = others
         self._lane = lane
-        self._steps = steps
 
     @property
     def plan(self) -> Plan:
-        """What an agent that is given this stream reads.
-
-        Raises:
-            StreamError: Something happens on the way that belongs into the agent.
-        """
-        if self._steps:
-            raise errors.StreamError(
-                f'The stream of {self.source} is filtered or processed after its last group_by;'
-                ' do that in the agent'
-            )
-        return Plan(self.source, self.hops)
+        """What an agent that is given this stream reads."""
+        root = self.source
+        for hop in reversed(self.hops):
+            if hop.joins:
+                break
+            root = hop.source
+        return Plan(
+            root,
+            self.hops,
+            steps=self.steps,
+            tables=self.tables,
+            others=[other.source for other in self.others],
+            feeds=[hop for other in self.others for hop in other.hops],
+        )
 
     def __aiter__(self) -> AsyncIterator[Any]:
         self._own.check(self)
@@ -156,7 +90,7 @@ class Stream:
 
     async def __anext__(self) -> Any:
         event = await self._own.next()
-        if self._steps:
+        if self.steps:
             event = await self._through(event)
         return event.value  # type: ignore[union-attr]  # None only with a limit
 
@@ -170,7 +104,7 @@ class Stream:
 
     async def _next(self, *, keep: bool = False, until: float | None = None) -> Event | None:
         event = await self._own.next(keep=keep, until=until)
-        if event is None or not self._steps:
+        if event is None or not self.steps:
             return event
         return await self._through(event, keep=keep, until=until)
 
@@ -180,7 +114,7 @@ class Stream:
         lane = self._own
         while event is not None:
             seen: Event | None = event
-            for step in self._steps:
+            for step in self.steps:
                 seen = await step(event)
                 if seen is None:
                     break
@@ -192,7 +126,17 @@ class Stream:
         return None
 
     def _with(self, step: Step) -> Stream:
-        return Stream(self.source, lane=self._lane, steps=(*self._steps, step), hops=self.hops)
+        return self._like(steps=(*self.steps, step))
+
+    def _like(self, steps: tuple[Step, ...], tables: tuple[Lookup, ...] = ()) -> Stream:
+        return Stream(
+            self.source,
+            lane=self._lane,
+            steps=steps,
+            hops=self.hops,
+            tables=(*self.tables, *tables),
+            others=self.others,
+        )
 
     # One at a time
 
@@ -219,7 +163,7 @@ class Stream:
     def noack(self) -> Stream:
         """Return a stream whose events are finished by `await stream.ack(event)` alone."""
         self._own.ack_by_hand()
-        return Stream(self.source, lane=self._lane, steps=self._steps, hops=self.hops)
+        return self._like(self.steps)
 
     async def ack(self, event: Event) -> None:
         """Finish an event; what was sent and written until now counts."""
@@ -310,21 +254,101 @@ class Stream:
         key_type: Any,
         partitions: int | None,
     ) -> Stream:
-        steps = self._steps
+        source, steps = self._alone, self.steps
 
         def make(prefix: str) -> Hop:
-            target = topic or self.source.derive(
+            if topic is not None:
+                return Hop(name, source, topic, key, steps, mover=f'{prefix}-{name}')
+            target = source.derive(
                 f'{prefix}-{name}-repartition', key_type=key_type, partitions=partitions
             )
-            return Hop(name, target, key, steps)
+            return Hop(name, source, target, key, steps)
 
+        return self._via(name, make)
+
+    def _via(self, name: str, make: Callable[[str], Hop]) -> Stream:
         lane = self._lane
         hop = make(self.source.prefixed) if lane is None else lane.hop(self, name, make)
         return Stream(hop.target, lane=lane, hops=(*self.hops, hop))
 
+    @property
+    def _alone(self) -> Source:
+        if self.others:
+            raise errors.StreamError(
+                f'The stream of {self.source} is combined with others; do that last'
+            )
+        return self.source
+
     def after(self, steps: tuple[Step, ...]) -> Stream:
         """Return the stream of what is left after these steps."""
-        return Stream(self.source, lane=self._lane, steps=steps, hops=self.hops)
+        return self._like(steps)
+
+    # Together with others
+
+    def join(
+        self,
+        other: Any,
+        *,
+        within: float | timedelta | None = None,
+        how: How = 'inner',
+        grace: float | timedelta = 0.0,
+        name: str | None = None,
+    ) -> Stream:
+        """Return pairs `(left, right)` of these values and those of another stream, or of a table.
+
+        Two streams: pairs have equal keys, and timestamps that differ by `within` at most. Give
+        what is returned to `@app.agent`. A table: its value for the event's key, None without one.
+
+        Args:
+            within: Seconds, or a timedelta; needed for a stream.
+            how: `inner`: only pairs. `left`: one of ours without a partner comes as
+                `(value, None)`. `outer`: one of theirs, too, as `(None, value)`.
+            grace: Seconds that a value waits for partners that come late, beyond `within`.
+            name: Of the join, in the names of its topics; default that of both topics and `how`.
+
+        Raises:
+            TypeError: `within` is missing, or given for a table.
+            ValueError: `how` is unknown, or a span negative.
+        """
+        if not isinstance(other, Stream) and hasattr(other, 'changelog'):
+            if within is not None:
+                raise TypeError('A table has no within=: it is looked into at the event')
+            step = lookup(other, how)
+            return self._like((*self.steps, step), tables=(other,))
+        right = other if isinstance(other, Stream) else other.stream()
+        make = join_of(self, right, within, grace, how, name)
+        _ = self._alone, right._alone
+        return self._via(make('').name, make)
+
+    def inner_join(self, other: Any, **options: Any) -> Stream:
+        """Do as `join` with `how='inner'`."""
+        return self.join(other, how='inner', **options)
+
+    def left_join(self, other: Any, **options: Any) -> Stream:
+        """Do as `join` with `how='left'`."""
+        return self.join(other, how='left', **options)
+
+    def outer_join(self, other: Any, **options: Any) -> Stream:
+        """Do as `join` with `how='outer'`."""
+        return self.join(other, how='outer', **options)
+
+    def combine(self, *others: Any) -> Stream:
+        """Return the values of all these streams, by their time; to be given to `@app.agent`.
+
+        Raises:
+            StreamError: One of them is filtered or processed; do that with what is returned.
+        """
+        streams = [other if isinstance(other, Stream) else other.stream() for other in others]
+        flat = [part for stream in streams for part in (stream, *stream.others)]
+        if self._lane is not None or any(part.steps for part in (self, *flat)):
+            raise errors.StreamError(
+                'Combine declared streams, before filter and the like, and give the result to'
+                ' @app.agent(...)'
+            )
+        return Stream(self.source, hops=self.hops, others=(*self.others, *flat))
+
+    def __and__(self, other: Any) -> Stream:
+        return self.combine(other)
 
     # On the way
 
@@ -361,23 +385,3 @@ class Stream:
             return event
 
         return self._with(step)
-
-
-def key_of(key: Any) -> tuple[Callable[[Event], Any], str | None, Any]:
-    """Return what finds the key of an event, its name, and the key's type where they are known.
-
-    Args:
-        key: A field of a Record or Struct, or a function of the value.
-
-    Raises:
-        TypeError: It is neither.
-    """
-    try:
-        field = field_ref(key)
-    except TypeError:
-        if not callable(key):
-            raise
-        return (lambda event: key(event.value)), None, None
-    name = field.name
-    hint = get_type_hints(field.owner).get(name)
-    return (lambda event: getattr(event.value, name)), name, hint

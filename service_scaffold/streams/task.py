@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from service_scaffold import errors
@@ -147,6 +147,16 @@ class Task:
         for node in self._by_topic[topic]:
             node.feed(topic, records)
 
+    @property
+    def wanted(self) -> set[str]:
+        """Topics without a record that hold up those of others, where several are read in order."""
+        return {topic for node in self.nodes for topic in node.wanted}
+
+    def flow(self, exhausted: Collection[str]) -> None:
+        """Go on without waiting for topics that have no more records now."""
+        for node in self.nodes:
+            node.flow(exhausted)
+
     def position(self, topic: str) -> int:
         """Return the offset after the highest one that was fed."""
         return max(node.tracks[topic].next for node in self._by_topic[topic])
@@ -157,7 +167,7 @@ class Task:
 
     def waiting(self, topic: str) -> int:
         """How many records of the topic, at most, no body has seen."""
-        return max(node.waiting for node in self._by_topic[topic])
+        return max(node.waiting(topic) for node in self._by_topic[topic])
 
     def ahead(self, topic: str) -> int:
         """How far feeding is ahead of the lowest unfinished record."""

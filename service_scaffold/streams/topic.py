@@ -11,6 +11,7 @@ from service_scaffold.journal.base import NewRecord, TopicSpec
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE
 from service_scaffold.streams.event import Acks, Event
+from service_scaffold.streams.pairs import PairSerializer
 from service_scaffold.streams.stream import Stream
 
 Guarantee = Literal['at_most_once', 'at_least_once', 'exactly_once']
@@ -33,6 +34,13 @@ class Outlet(Protocol):
 
     def prefixed(self, name: str) -> str:
         """Return a name of the application's own."""
+
+
+class Named(Protocol):
+    """Something with the name of a topic."""
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class Topic:
         guarantee: Guarantee | None = None,
         acks: bool = True,
         maxsize: int | None = None,
-        like: Topic | None = None,
+        like: Named | None = None,
     ) -> None:
         self.name = name
         self.like = like
@@ -141,6 +149,18 @@ class Topic:
             value_type=self.value_type,
             value_serializer=self._serializers[1],
             options=TopicOptions(partitions=partitions),
+            internal=True,
+            like=self,
+        )
+
+    def paired(self, name: str, other: Any) -> Topic:
+        """Return an internal topic for pairs of values of this one and of another."""
+        return Topic(
+            f'{self._outlet.prefixed(name)}-pairs',
+            self._outlet,
+            key_type=self.key_type,
+            key_serializer=self._serializers[0],
+            value_serializer=PairSerializer(self._value, other._value),
             internal=True,
             like=self,
         )

@@ -14,13 +14,16 @@ from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.agent import Agent, Body
 from service_scaffold.streams.decision import OnError
 from service_scaffold.streams.duties import Duties
+from service_scaffold.streams.joins import Join
 from service_scaffold.streams.leader import lead, leader_topic
+from service_scaffold.streams.plan import Hop, Plan
 from service_scaffold.streams.probe import probe
 from service_scaffold.streams.rpc import Calls
 from service_scaffold.streams.sending import Sending
 from service_scaffold.streams.settings import StreamSettings
-from service_scaffold.streams.stream import Plan, Stream
+from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.tables import table as tables
+from service_scaffold.streams.tables.buffer import JoinBuffer
 from service_scaffold.streams.tables.making import Windowing, make_table
 from service_scaffold.streams.topic import RecordMetadata, Topic, TopicOptions, check_guarantee
 from service_scaffold.streams.window_plan import Windows
@@ -83,16 +86,19 @@ class Topology(Duties, Sending):
     def _rename(self, old: str) -> None:
         for agent in self.agents.values():
             agent.group = self.id
-            for hop in agent.plan.hops:
-                target = cast(Topic, hop.target)
-                if target.internal and target.name.startswith(old):
-                    target.name = self.prefixed(target.name.removeprefix(old))
+        for topic in self._between() - set(self._own_topics):
+            topic.name = self.prefixed(topic.name.removeprefix(old))
         for topic in self._own_topics:
             del self.topics[topic.name]
             topic.name = self.prefixed(topic.name.removeprefix(old))
             self.topics[topic.name] = topic
         for table in self.tables.values():
             table.changelog = self.prefixed(f'{table.name}-changelog')
+
+    def _between(self) -> set[Topic]:
+        """Return our own topics between agents."""
+        found = {topic for agent in self.agents.values() for topic in agent.plan.topics}
+        return {topic for topic in cast(set[Topic], found) if topic.internal}
 
     # Topics
 
@@ -255,17 +261,34 @@ class Topology(Duties, Sending):
         for agent in self.agents.values():
             if agent.may_hop:
                 agent.plan = await probe(agent)
-        movers: dict[tuple[str, str], Agent] = {}
+        hops: dict[str, Hop] = {}
         for agent in self.agents.values():
-            for mover in agent.movers():
-                movers.setdefault((mover.name, mover.plan.input.name), mover)
-            for hop in agent.plan.hops:
-                self.topics.setdefault(hop.target.name, cast(Topic, hop.target))
-        self.movers = list(movers.values())
+            for hop in agent.plan.all_hops:
+                self._check_same(hop, hops.setdefault(hop.mover, hop))
+        self.movers = [self._mover(hop) for hop in hops.values()]
+        for topic in self._between():
+            self.topics.setdefault(topic.name, topic)
         if self.elects or self.settings.elect:
             self.movers.append(self._elector())
         for agent in self.running:
             agent.on_rest = self._rested.set
+
+    def _check_same(self, hop: Hop, known: Hop) -> None:
+        if not hop.same_as(known):
+            raise errors.ConfigError(
+                f'{hop.mover} would be the name of two different things of {self.id}; give one of'
+                f' them a name= of its own'
+            )
+
+    def _mover(self, hop: Hop) -> Agent:
+        """Return the agent of our own that does a hop."""
+        if isinstance(hop, Join):
+            name = hop.mover.removeprefix(self.prefixed(''))
+            hop.table = JoinBuffer(hop, f'{name}-join', self.prefixed(f'{name}-join-changelog'))
+            if not isinstance(self.tables.get(hop.table.name, hop.table), JoinBuffer):
+                raise errors.ConfigError(f'Table {hop.table.name}: a join needs this name')
+            self.tables[hop.table.name] = hop.table
+        return Agent(hop.mover, hop.move, hop.plan, group=self.id)
 
     def _elector(self) -> Agent:
         if not self.settings.may_elect:
@@ -341,6 +364,7 @@ class Topology(Duties, Sending):
             help=help or '',
         )
         table = self.tables[name] = make(window=window, ttl=ttl, **timed)
+        table.outlet = self
         table.rewindow = Windowing(self.tables, table, make)
         return table
 

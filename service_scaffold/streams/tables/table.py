@@ -11,8 +11,11 @@ from service_scaffold.journal.base import TopicPartition
 from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE, Hand
-from service_scaffold.streams.state import PartitionState
-from service_scaffold.streams.topic import TopicOptions
+from service_scaffold.streams.joins import How
+from service_scaffold.streams.state import Changes, PartitionState
+from service_scaffold.streams.stream import Stream
+from service_scaffold.streams.tables.table_join import TableJoin
+from service_scaffold.streams.topic import Outlet, TopicOptions
 from service_scaffold.streams.window_plan import Windows
 from service_scaffold.streams.windows import HoppingWindow, TumblingWindow
 
@@ -50,6 +53,8 @@ class Table(MutableMapping[Any, Any]):
     Attributes:
         count: How many partitions it has; None before the application has started.
         here: The partitions that this worker owns.
+        outlet: Its application, None for a table that was made without one.
+        joins: Joins to other tables.
         rewindow: Makes it a windowed table; None where that cannot be.
         replaced: Whether that has happened.
     """
@@ -75,9 +80,12 @@ class Table(MutableMapping[Any, Any]):
         self.options = options or TopicOptions(compacting=True)
         self.count: int | None = partitions
         self.here: dict[int, PartitionState] = {}
+        self.outlet: Outlet | None = None
+        self.joins: list[TableJoin] = []
         self.replaced = False
         self.rewindow: Callable[[Windows, dict[str, Any]], Table] | None = None
         self._default = default
+        self._key_type = key_type
         self._key = serializers.key_codec(key_serializer, key_type)
         self._value = serializers.value_codec(value_serializer, value_type)
 
@@ -113,11 +121,15 @@ class Table(MutableMapping[Any, Any]):
         return self._read(key) is not None
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if self.joins:
+            self._tell_joins()
         self._write(self._encode_key(key), self._value.encode(value))
 
     def __delitem__(self, key: Any) -> None:
         if self._read(key) is None:
             raise KeyError(key)
+        if self.joins:
+            self._tell_joins()
         self._write(self._encode_key(key), None)
 
     def _encode_key(self, key: Any) -> bytes:
@@ -224,6 +236,8 @@ class Table(MutableMapping[Any, Any]):
 
     def clear(self) -> None:
         """Delete every key of the partition."""
+        if self.joins:
+            self._tell_joins()
         for key, _ in list(self._scan()):
             self._write(key, None)
 
@@ -265,6 +279,58 @@ class Table(MutableMapping[Any, Any]):
         """Return it with hopping windows; see `using_window`, and `grace` of `HoppingWindow`."""
         grace = options.pop('grace', 0)
         return self.using_window(HoppingWindow(size, step, expires, grace), **options)
+
+    # Joined to others
+
+    def join(self, other: Table, *, how: How = 'inner', name: str | None = None) -> Stream:
+        """Return a stream of pairs `(value, other's value)`, to be given to `@app.agent`.
+
+        A pair comes for each key that a finished event has written, here or in `other`. Neither
+        the removal of a key by its `ttl` nor a change within the same event counts as another one.
+
+        Args:
+            how: When it comes. `inner`: both have the key. `left`: this one has it. `outer`: one
+                of them has it. What is missing is None.
+            name: Part of the name of the topic of pairs; default both tables' names and `how`.
+
+        Raises:
+            StreamError: One of them has windows, or was not made by an application.
+            ValueError: `how` is unknown.
+        """
+        for table in (self, other):
+            if table.outlet is None or not table.joinable:
+                raise errors.StreamError(
+                    f'Table {table.name} cannot be joined to a table: it has windows, or no'
+                    ' application'
+                )
+        assert self.outlet is not None
+        made = TableJoin(self, other, how, name, self.outlet, self._key_type)
+        self.joins.append(made)
+        other.joins.append(made)
+        return made.topic.stream()
+
+    joinable = True
+    """Whether it has one value for a key."""
+
+    def _tell_joins(self) -> None:
+        hand = self._lane()
+        state = hand.unit.state(self)
+        if state not in hand.effects.writes:  # once for all keys
+            for join in self.joins:
+                join.watch(self, hand, state)
+
+    @property
+    def coders(self) -> tuple[serializers.Coder, serializers.Coder]:
+        """How keys and values are coded."""
+        return self._key, self._value
+
+    def changed_keys(self, changes: Changes) -> Iterable[bytes]:
+        """Return the keys that changes of a partition are about, encoded."""
+        return changes
+
+    def applied(self, state: PartitionState, key: bytes) -> bytes | None:
+        """Return the encoded value of a key in a partition, as finished events have left it."""
+        return state.get(key)
 
     # For the worker
 

@@ -1,0 +1,199 @@
+"""How records get from topics to a body."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Protocol, get_type_hints
+
+from service_scaffold.streams.event import Acks, Event, Sends
+from service_scaffold.streams.records import field_ref
+
+Step = Callable[[Event], Awaitable[Event | None]]
+"""Looks at an event on its way to the body; None ends its way."""
+
+
+class Source(Sends, Protocol):
+    """A topic, seen from its streams."""
+
+    name: str
+    acks: bool
+
+    @property
+    def prefixed(self) -> str: ...
+
+    def derive(self, name: str, *, key_type: Any, partitions: int | None) -> Source: ...
+
+    def paired(self, name: str, other: Any) -> Source: ...
+
+    def encode_value(self, value: Any) -> bytes | None: ...
+
+    def decode(self, record: Any, lane: Acks | None = None) -> Event: ...
+
+
+class Moved(Protocol):
+    """A stream, as far as moving its events is concerned."""
+
+    def after(self, steps: tuple[Step, ...]) -> Moved: ...
+
+    def events(self) -> AsyncIterator[Event]: ...
+
+
+class Hop:
+    """Moves events to another topic, so that they lie in the partitions of their new key.
+
+    Attributes:
+        name: Part of the names of its target and of what moves them.
+        source: Where they come from.
+        target: Where they go.
+        key: Finds the new key of an event; None keeps it.
+        steps: What happens before.
+        table: What it remembers, None for nothing.
+    """
+
+    table: Any = None
+    joins = False
+    """Whether its target has values of its own, that nobody sends to the source."""
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        target: Source,
+        key: Callable[[Event], Any] | None = None,
+        steps: tuple[Step, ...] = (),
+        mover: str | None = None,
+    ) -> None:
+        self.name = name
+        self._mover = mover
+        self.source = source
+        self.target = target
+        self.key = key
+        self.steps = steps
+
+    @property
+    def mover(self) -> str:
+        """Name of the agent of our own that moves them; default after the target."""
+        return self._mover or self.target.name.rpartition('-')[0]
+
+    @property
+    def plan(self) -> Plan:
+        """What the agent reads that moves them."""
+        return Plan(self.source)
+
+    @property
+    def before(self) -> tuple[Hop, ...]:
+        """Other hops that it needs, beside those that lead to its source."""
+        return ()
+
+    def same_as(self, other: Hop) -> bool:
+        """Whether one agent can do both."""
+        return self.source.name == other.source.name and self.target.name == other.target.name
+
+    async def move(self, stream: Moved) -> None:
+        """Do it for every event of a stream: the body of an agent of our own."""
+        changed = bool(self.steps)
+        async for event in stream.after(self.steps).events():
+            key = event.key if self.key is None else self.key(event)
+            if inspect.isawaitable(key):
+                key = await key
+            if changed:
+                await self.target.send(key=key, value=event.value, headers=event.headers)
+            else:
+                await self.target.forward(event, key=key)
+
+
+class Plan:
+    """What a body reads, and what happens on the way.
+
+    Attributes:
+        root: The topic that the agent was declared for: what is sent to the agent goes there.
+        hops: What moves events on the way.
+        steps: What happens to an event after that.
+        tables: What the steps look into.
+        feeds: More hops, that bring events to other inputs.
+        inputs: All topics whose records the body sees.
+    """
+
+    def __init__(
+        self,
+        root: Source,
+        hops: tuple[Hop, ...] = (),
+        *,
+        steps: tuple[Step, ...] = (),
+        tables: tuple[Any, ...] = (),
+        others: Iterable[Source] = (),
+        feeds: Iterable[Hop] = (),
+    ) -> None:
+        self.root = root
+        self.hops = hops
+        self.steps = steps
+        self.tables = tables
+        self.feeds = tuple(feeds)
+        self._others = tuple(others)
+        self.inputs = tuple(dict.fromkeys((self.input, *self._others)))
+        self._only = self.input if len(self.inputs) == 1 else None
+
+    @property
+    def input(self) -> Source:
+        """The topic whose records the body sees; of several the first."""
+        return self.hops[-1].target if self.hops else self.root
+
+    def decode(self, record: Any, lane: Acks) -> Event:
+        """Return the event of a record of an input."""
+        if self._only is not None:
+            return self._only.decode(record, lane)
+        for topic in self.inputs:
+            if topic.name == record.topic:
+                return topic.decode(record, lane)
+        raise KeyError(record.topic)
+
+    def through(self, hops: tuple[Hop, ...]) -> Plan:
+        """Return the same with other hops."""
+        return Plan(
+            self.root,
+            hops,
+            steps=self.steps,
+            tables=self.tables,
+            others=self._others,
+            feeds=self.feeds,
+        )
+
+    @property
+    def topics(self) -> set[Source]:
+        """All topics on the way."""
+        passed = {topic for hop in self.all_hops for topic in (*hop.plan.inputs, hop.target)}
+        return {self.root, *self.inputs, *passed}
+
+    @property
+    def all_hops(self) -> list[Hop]:
+        """These hops and those that they need, in the order of the events' way."""
+        return _with_needs((*self.hops, *self.feeds))
+
+
+def _with_needs(hops: Iterable[Hop]) -> list[Hop]:
+    found: list[Hop] = []
+    for hop in hops:
+        found += _with_needs(hop.before)
+        found.append(hop)
+    return found
+
+
+def key_of(key: Any) -> tuple[Callable[[Event], Any], str | None, Any]:
+    """Return what finds the key of an event, its name, and the key's type where they are known.
+
+    Args:
+        key: A field of a Record or Struct, or a function of the value.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    try:
+        field = field_ref(key)
+    except TypeError:
+        if not callable(key):
+            raise
+        return (lambda event: key(event.value)), None, None
+    name = field.name
+    hint = get_type_hints(field.owner).get(name)
+    return (lambda event: getattr(event.value, name)), name, hint
