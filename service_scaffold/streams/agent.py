@@ -9,6 +9,7 @@ from typing import Any
 
 from service_scaffold.streams import replies
 from service_scaffold.streams.asking import Askable
+from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.decision import ErrorHook, OnError
 from service_scaffold.streams.effects import Hand
 from service_scaffold.streams.event import Event
@@ -134,10 +135,8 @@ class Agent(Askable):
         event = lane.current[-1] if lane.current else None
         key = None if event is None else event.key
         for sink in self.sinks:
-            if isinstance(sink, Topic):
+            if isinstance(sink, Topic | Channel | Agent):
                 await sink.send(key=key, value=value)
-            elif isinstance(sink, Agent):
-                await sink.cast(value, key=key)
             else:
                 answer = sink(value)
                 if inspect.isawaitable(answer):

@@ -18,7 +18,9 @@ from service_scaffold.journal.memory import MemoryJournal
 from service_scaffold.journal.memory_broker import MemoryBroker
 from service_scaffold.streams import serializers
 from service_scaffold.streams.asking import Askable
+from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.event import Event
+from service_scaffold.streams.inlets import Inlets
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.stores.base import Backend
 from service_scaffold.streams.stores.memory import MemoryBackend
@@ -79,7 +81,7 @@ class Driver:
 
     async def send(
         self,
-        topic: Topic | str,
+        topic: Topic | Channel | str,
         value: Any,
         key: Any = None,
         timestamp: float | None = None,
@@ -90,6 +92,9 @@ class Driver:
         Args:
             timestamp: Epoch seconds, default `now`.
         """
+        if isinstance(topic, Channel):
+            await topic.put(value, key, timestamp=timestamp)
+            return
         target = self._topic(topic)
         at = self.now if timestamp is None else timestamp
         await self._append(target.record(key, value, partition, at))
@@ -228,6 +233,9 @@ class Driver:
             return False
         if session.layout is not None and session.layout.missing:
             await session.look()
+        inlets = worker.inlets
+        if inlets is not None and not inlets.idle:
+            return await self._wait_for_bodies(inlets)
         if not session.settled or await session.lags():
             await asyncio.sleep(0)
             return False
@@ -238,6 +246,7 @@ class Driver:
         calls = self._topology.calls
         return (
             session.idle
+            and (inlets is None or inlets.idle)
             and not session.dirty
             and not await session.lags()
             and not await calls.lags()
@@ -250,9 +259,9 @@ class Driver:
         await asyncio.sleep(0)
         return False
 
-    async def _wait_for_bodies(self, session: Session) -> bool:
+    async def _wait_for_bodies(self, bodies: Session | Inlets) -> bool:
         due = self.clock.next_due
-        if session.backing_off and due is not None:
+        if bodies.backing_off and due is not None:
             await self.clock.advance(max(0.0, due - self.now))
         else:
             await asyncio.sleep(0.001)  # a body waits for something outside

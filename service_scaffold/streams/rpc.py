@@ -45,7 +45,7 @@ class Calls:
     def __init__(self, asker: Asker) -> None:
         self.late = 0
         self._asker = asker
-        self._clock: Clock = SystemClock()
+        self.clock: Clock = SystemClock()
         self._own = str(uuid.uuid4())
         self._running = False
         self._pending: dict[bytes, tuple[asyncio.Future[Any], Decode]] = {}
@@ -68,6 +68,14 @@ class Calls:
         settings = self._asker.settings
         prefix = settings.reply_prefix or f'{settings.id}-'
         return settings.reply_to or f'{prefix}replies-{self._own}'
+
+    def is_own(self, topic: str) -> bool:
+        """Tell whether a topic is one of answers that a process of the application has made."""
+        begin, _, own = topic.partition('-replies-')
+        try:
+            return begin == self._asker.settings.id and str(uuid.UUID(own)) == own
+        except ValueError:
+            return False
 
     # Asking
 
@@ -101,7 +109,7 @@ class Calls:
             )
         limit_s = self._asker.settings.reply_expires_s if timeout_s is None else timeout_s
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        alarm = asyncio.ensure_future(self._clock.sleep(limit_s))
+        alarm = asyncio.ensure_future(self.clock.sleep(limit_s))
         alarm.add_done_callback(lambda done: _expire(done, future, agent, limit_s))
         self._pending[correlation_id] = future, decode
         try:
@@ -181,7 +189,7 @@ class Calls:
 
     def open(self, clock: Clock) -> None:
         """Questions may come from now on."""
-        self._clock = clock
+        self.clock = clock
         self._running = True
         self._wanted, self._ready = asyncio.Event(), asyncio.Event()  # of the loop that runs now
         if self._asker.settings.reply_create:
@@ -216,6 +224,15 @@ class Calls:
         except (errors.ScaffoldError, TimeoutError) as error:
             LOGGER.warning('Topic %s of answers is left behind: %s', self.reply_to, error)
 
+    async def until_wanted(self) -> None:
+        """Wait until somebody asks."""
+        await self._wanted.wait()
+
+    def refuse(self, error: Exception) -> None:
+        """Fail whoever asks, until `serve` can read answers."""
+        self._refused = error
+        self._ready.set()
+
     async def serve(self, journal: Journal) -> None:
         """Read answers over one connection, from when the first one is waited for; never ends.
 
@@ -244,9 +261,8 @@ class Calls:
         except (errors.ConnectionLost, TimeoutError):
             raise
         except errors.ScaffoldError as error:
-            self._refused = error
             LOGGER.error('Agents cannot be asked: %s', error)
-            self._ready.set()
+            self.refuse(error)
             return False
         return True
 

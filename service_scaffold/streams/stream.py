@@ -92,7 +92,9 @@ class Stream:
         event = await self._own.next()
         if self.steps:
             event = await self._through(event)
-        return event.value  # type: ignore[union-attr]  # None only with a limit
+        if event is None:
+            raise StopAsyncIteration  # it is read outside of agents, and has an end
+        return event.value
 
     @property
     def _own(self) -> Reads:

@@ -224,10 +224,12 @@ class Topic:
     async def forward(self, event: Event, key: Any = None) -> None:
         """Send an event's own bytes, headers and timestamp; see `Event.forward`."""
         message = event.message
+        value = message.value
+        kept = message.key if key is None else self.encode_key(key)
         record = NewRecord(
             self.name,
-            message.value,
-            message.key if key is None else self.encode_key(key),
+            self.encode_value(value) if _is_object(value) else value,
+            self.encode_key(kept) if _is_object(kept) else kept,
             tuple(message.headers),
             timestamp=message.timestamp,
         )
@@ -255,17 +257,22 @@ class Topic:
             self.name,
             None if value is None else self.encode_value(value),
             None if key is None else self.encode_key(key),
-            _headers(headers) if headers else (),
+            encode_headers(headers) if headers else (),
             partition,
             at,
         )
 
 
-def _headers(headers: Mapping[str, str | bytes]) -> tuple[tuple[str, bytes], ...]:
+def encode_headers(headers: Mapping[str, str | bytes]) -> tuple[tuple[str, bytes], ...]:
     return tuple(
         (name, value.encode() if isinstance(value, str) else value)
         for name, value in headers.items()
     )
+
+
+def _is_object(data: object) -> bool:
+    """Tell whether this has come over a channel, and is no bytes yet."""
+    return data is not None and not isinstance(data, bytes)
 
 
 def check_guarantee(topic: str, wanted: str | None, most: Guarantee) -> Guarantee | None:

@@ -12,6 +12,8 @@ from typing import Any, Protocol, cast
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.agent import Agent, Body
+from service_scaffold.streams.channel import Channel
+from service_scaffold.streams.channels import Channels
 from service_scaffold.streams.decision import OnError
 from service_scaffold.streams.duties import Duties
 from service_scaffold.streams.joins import Join
@@ -40,7 +42,7 @@ class Runtime(Protocol):
         """Return whether a partition is ours, and worked on."""
 
 
-class Topology(Duties, Sending):
+class Topology(Duties, Channels, Sending):
     """Everything that was declared; nothing of it runs before the application starts.
 
     Attributes:
@@ -178,7 +180,16 @@ class Topology(Duties, Sending):
 
     @property
     def running(self) -> list[Agent]:
-        """The declared agents, and those that move events for them."""
+        """The declared agents, and those that move events for them; those of channels are not."""
+        return [agent for agent in self._all if not isinstance(agent.plan.input, Channel)]
+
+    @property
+    def local(self) -> list[Agent]:
+        """Agents of channels, which run once per worker."""
+        return [agent for agent in self._all if isinstance(agent.plan.input, Channel)]
+
+    @property
+    def _all(self) -> list[Agent]:
         return [*self.agents.values(), *self.movers]
 
     # Agents
@@ -245,7 +256,7 @@ class Topology(Duties, Sending):
             return Plan(self.topic(channel, key_type=key_type, value_type=value_type))
         if isinstance(channel, Stream):
             return channel.plan
-        if isinstance(channel, Topic):
+        if isinstance(channel, Topic | Channel):
             return Plan(channel)
         raise TypeError(f'agent {agent}: a topic, a name or a stream is needed, not {channel!r}')
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from service_scaffold import errors, features, scheduler
 from service_scaffold.journal.base import Journal, NewRecord
+from service_scaffold.streams.inlets import Inlets
 from service_scaffold.streams.liveness import Liveness
 from service_scaffold.streams.opening import Opening
 from service_scaffold.streams.routines import Routines
@@ -45,6 +46,7 @@ class Worker(features.ServiceFeature):
         failure: What the application cannot go on with.
         routines: Timers, crontabs and tasks, which begin when it is ready.
         ready: Set when it first had its partitions, with all recovered.
+        inlets: The agents of channels, which need no connection; None before the start.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Worker(features.ServiceFeature):
         self._liveness = Liveness(topology.settings, self._clock, self._spawn, self.fail)
         self.routines = Routines(topology, self._clock, self._spawn)
         self.ready = asyncio.Event()
+        self.inlets: Inlets | None = None
 
     async def startup(self, app: web.Application) -> None:
         """Begin to connect; agents run as soon as the broker is there."""
@@ -87,6 +90,14 @@ class Worker(features.ServiceFeature):
         if settings.blocking_s is not None:
             self._watchdog = Watchdog(settings.blocking_s)
             self._watchdog.start()
+        self.inlets = Inlets(
+            self.topology.local,
+            self._clock,
+            self._spawn,
+            self.topology.append,
+            self.topology.calls.take,
+            self.fail,
+        )
         self._task = self._spawn(self._supervise(), 'streams')
         self._opener = self._spawn(self._begin_routines(), 'streams ready')
 
@@ -101,11 +112,15 @@ class Worker(features.ServiceFeature):
         if self._opener is not None:
             self._opener.cancel()
         await self.routines.close()
+        if self.inlets is not None:
+            await self.inlets.drain(self.topology.settings.drain_s)
         if self.session is not None:
             await self.session.drain(self.topology.settings.drain_s)
 
     async def shutdown(self, app: web.Application) -> None:
         """Leave the group, and let go of stores and connection."""
+        if self.inlets is not None:
+            await self.inlets.close()
         await self.topology.calls.close()
         self.topology.runtime = None
         task, self._task = self._task, None

@@ -97,7 +97,7 @@ async def test_asking(kafka, settings, topics):
         assert await double.join(range(1000), timeout=30) == [n * 2 for n in range(1000)]
         with pytest.raises(errors.RemoteError, match='ValueError: bad'):
             await double.ask('bad', timeout=20)
-        with pytest.raises(TimeoutError, match='double has not answered within 0.5 s'):
+        with pytest.raises(TimeoutError, match=r'double has not answered within 0\.5 s'):
             await double.ask('silent', timeout=0.5)
         desk = one.topology.calls.reply_to
         assert await topics(desk)
