@@ -18,6 +18,7 @@ from service_scaffold.streams.pages import View, Web
 from service_scaffold.streams.records import Record
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.window_plan import Window
 from service_scaffold.streams.windows import (
     HoppingWindow,
     SessionWindow,
@@ -43,6 +44,7 @@ __all__ = [
     'TumblingWindow',
     'View',
     'Web',
+    'Window',
     'add_arguments',
     'current_event',
     'get_streams',

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from pathlib import Path
 
 from aiohttp import web
 
-from service_scaffold import features, service, streams
-from service_scaffold.streams.feature import settings_of
+from service_scaffold import service, streams
 from service_scaffold.streams.topology import Topology
 
 
@@ -28,25 +25,42 @@ def declare(flow: Topology, topic: str, work_s: float) -> None:
             yield number
 
 
+def declare_windows(flow: Topology, topic: str) -> None:
+    """Declare sums by key and second, sent to `{topic}.closed` when a second has passed."""
+    numbers = flow.topic(topic, value_type=int, partitions=4)
+    closed = flow.topic(f'{topic}.closed', partitions=3)
+
+    async def on_close(key: str, window: streams.Window, value: int) -> None:
+        await closed.send(key=key, value=[key, window.start, value])
+
+    sums = flow.Table(
+        'sums',
+        default=int,
+        window=streams.TumblingWindow(1.0, expires=2.0, grace=0.5),
+        on_window_close=on_close,
+        on_late=f'{topic}.late',
+    )
+
+    @flow.agent(numbers, concurrency=3)
+    async def add(stream):  # type: ignore[no-untyped-def]
+        async for event in stream.events():
+            sums[event.key] += event.value
+
+
 def main() -> None:
     """Run until a signal ends it."""
     parser = service.create_parser('stream-worker')
     parser.add_argument('--topic', required=True, help='topic to read')
-    parser.add_argument('--guarantee', default='at_least_once')
-    parser.add_argument('--store', default='memory://')
-    parser.add_argument('--directory', default='data')
     parser.add_argument('--work-s', type=float, default=0.0)
+    parser.add_argument('--windows', type=int, default=0, help='1: sums in windows, and no echo')
     app = service.create_app(parser=parser)
     config = app['config']
-    settings = dataclasses.replace(
-        settings_of(config),
-        guarantee=config['guarantee'],
-        store=config['store'],
-        directory=Path(config['directory']),
-    )
-    streams.setup(app, settings)
-    flow = features.get(app, Topology)
-    declare(flow, config['topic'], config['work_s'])
+    streams.setup(app)
+    flow = streams.get_streams(app)
+    if config['windows']:
+        declare_windows(flow, config['topic'])
+    else:
+        declare(flow, config['topic'], config['work_s'])
 
     async def show(request: web.Request) -> web.Response:
         return web.json_response(dict(flow.tables['seen'].items()))

@@ -35,7 +35,7 @@ class StreamWorker:
             'name': topic,
             'host': '127.0.0.1',
             'port': port,
-            'directory': directory / 'data',
+            'datadir': directory / 'data',
             **options,
         }
         arguments = [f'--{key.replace("_", "-")}={value}' for key, value in given.items()]

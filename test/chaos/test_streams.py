@@ -46,7 +46,7 @@ def fleet(journal: Journal, kafka: Broker, unique: str, tmp_path: Path) -> Calla
 
 async def test_exactly_once_survives_thirty_sigkills(fleet: Callable[..., Fleet]) -> None:
     """Each number is in the output once, and counted once, however often the worker is killed."""
-    async with fleet(guarantee='exactly_once', store='sqlite://') as it:
+    async with fleet(processing_guarantee='exactly_once', store='sqlite://') as it:
         producing = asyncio.create_task(it.produce(KILLS * 200, pause_s=0.35))
         for _ in range(KILLS):
             worker = it.start()
@@ -64,7 +64,7 @@ async def test_every_output_of_exactly_once_lies_in_a_transaction(
     fleet: Callable[..., Fleet],
 ) -> None:
     """Also in a topic that nobody reads: its partition ends with a marker that is no record."""
-    async with fleet(guarantee='exactly_once') as it:
+    async with fleet(processing_guarantee='exactly_once') as it:
         it.start()
         await it.produce(200)
         found = await it.complete()
@@ -79,7 +79,7 @@ async def test_workers_that_come_and_go_leave_the_table_right(
     fleet: Callable[..., Fleet], guarantee: str
 ) -> None:
     """A runs, B joins, A leaves, C joins, A comes back: nothing is lost, nothing counted twice."""
-    async with fleet(guarantee=guarantee, store='sqlite://') as it:
+    async with fleet(processing_guarantee=guarantee, store='sqlite://') as it:
         producing = asyncio.create_task(it.produce(3_000, pause_s=0.25))
         first = it.start()
         await first.ready()
@@ -102,7 +102,7 @@ async def test_at_least_once_loses_nothing_and_counts_nothing_twice_when_killed(
     fleet: Callable[..., Fleet],
 ) -> None:
     """What was sent may come again; the table takes back what was not committed."""
-    async with fleet(guarantee='at_least_once', store='sqlite://') as it:
+    async with fleet(processing_guarantee='at_least_once', store='sqlite://') as it:
         producing = asyncio.create_task(it.produce(2_000, pause_s=0.25))
         for _ in range(4):
             worker = it.start()
@@ -120,7 +120,7 @@ async def test_a_worker_takes_over_in_time(
     fleet: Callable[..., Fleet], how: str, limit_s: float
 ) -> None:
     """The other one processes its partitions, with default settings."""
-    async with fleet(guarantee='exactly_once', store='sqlite://') as it:
+    async with fleet(processing_guarantee='exactly_once', store='sqlite://') as it:
         first, second = it.start(), it.start()
         await first.ready()
         await second.ready()
@@ -142,7 +142,7 @@ async def test_a_broker_that_is_killed_and_returns_costs_nothing(
     fleet: Callable[..., Fleet], kafka: Broker, journal: Journal
 ) -> None:
     """The worker goes on by itself: no loss, no duplicate, and commits advance again."""
-    async with fleet(guarantee='exactly_once', store='sqlite://') as it:
+    async with fleet(processing_guarantee='exactly_once', store='sqlite://') as it:
         worker = it.start()
         await worker.ready()
         await it.produce(500)

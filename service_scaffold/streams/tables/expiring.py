@@ -83,12 +83,6 @@ class ExpiringTable(Table):
     def _committed(self, state: PartitionState, data: bytes) -> bytes | None:
         return self._live(state.committed(b'v' + data), read_mark(state.committed(MARK)).ms)
 
-    def changed_keys(self, changes: Changes) -> Iterable[bytes]:
-        return [place[1:] for place in changes if place[:1] == b'v']
-
-    def applied(self, state: PartitionState, key: bytes) -> bytes | None:
-        return self._live(state.get(b'v' + key), state.keeper.ms)
-
     def _write(self, key: bytes, value: bytes | None) -> None:
         lane = self._lane()
         event = self._event(lane)
