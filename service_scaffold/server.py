@@ -130,6 +130,13 @@ class Watchdog:
         os._exit(1)
 
 
+class Tame(Watchdog):
+    """Ends nothing: for whoever runs us within a program of their own."""
+
+    def start(self, seconds: float) -> None:
+        """Do nothing."""
+
+
 async def serve(
     app: web.Application,
     *,
@@ -150,12 +157,13 @@ async def serve(
     Args:
         listen_http: Whether to listen at all.
         any_port: When the port is taken, listen on any free one.
-        signals: Whether SIGTERM and SIGINT end it.
+        signals: Whether SIGTERM and SIGINT end it; without them the process is not ours, and
+            not ended either when stopping takes too long.
         stop: Ends it as well; for whoever has a reason of its own to stop.
         on_started: Called when the application serves.
         watchdog: Guards the stop beyond the end of this coroutine; the caller cancels it.
     """
-    own = Watchdog() if watchdog is None else watchdog
+    own = (Watchdog() if signals else Tame()) if watchdog is None else watchdog
     request = StopRequest() if stop is None else stop
     try:
         with request.on_signals() if signals else contextlib.nullcontext():
@@ -195,11 +203,13 @@ class _Server:
                 LOGGER.critical('%s', error.strerror)
                 self._lifecycle.failure = error
                 return 1
+        host, port = sockets[0].getsockname()[:2] if sockets else ('', 0)
+        self._lifecycle.address = (host, port) if sockets else None
         self._lifecycle.on_failure = self._stop_request.set
         try:
             return await self._live(sockets)
         finally:
-            self._lifecycle.on_failure = None
+            self._lifecycle.on_failure = self._lifecycle.address = None
             for bound in sockets:
                 bound.close()
 

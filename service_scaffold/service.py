@@ -13,7 +13,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -67,6 +67,14 @@ def create_app(
         logs.init_logging(config, {key for key in config if parser.is_secret(key)})
     except errors.ConfigError as error:
         parser.error(str(error))
+    return make_app(config)
+
+
+def make_app(config: dict[str, Any]) -> web.Application:
+    """Return an application of options that were read before; nothing else is done.
+
+    `create_app` does the reading, and sets up logging.
+    """
     # Rounded up: 0 would be no limit.
     app = web.Application(client_max_size=math.ceil(cast(float, config['max_body_mib']) * 2**20))
     options.store_config(app, config)

@@ -65,6 +65,7 @@ class Lifecycle:
         failures: The stop hooks that raised or hung, of the last stop.
         failure: Why it could not start, or go on; None while all is well.
         on_failure: Called when `failure` is set by `fail`: whoever drives us stops us then.
+        address: Host and port that the application listens on, None while it does not.
         registry: What was added with `features.add`, by key.
         clock: The time of this application.
     """
@@ -74,6 +75,7 @@ class Lifecycle:
         self.failures: list[StopFailure] = []
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] | None = None
+        self.address: tuple[str, int] | None = None
         self.registry: dict[Hashable, object] = {}
         self.clock: clock.Clock = clock.SystemClock()
         self._app = app

@@ -10,6 +10,7 @@ from service_scaffold.errors import (
     StoreError,
     StreamError,
 )
+from service_scaffold.streams.app_type import AppT
 from service_scaffold.streams.decision import Decision
 from service_scaffold.streams.effects import current_event
 from service_scaffold.streams.event import Event
@@ -27,6 +28,7 @@ from service_scaffold.streams.windows import (
 )
 
 __all__ = [
+    'AppT',
     'CoPartitionError',
     'Decision',
     'Event',

@@ -131,8 +131,8 @@ def warn(config: Config, table: Iterable[Option], reasons: Mapping[str, str]) ->
     """
     for option in table:
         reason = reasons.get(option.key)
-        value = config.get(option.key, option.default)
-        if reason is not None and value != option.default:
+        usual = bool(option.default) if option.switch else option.default
+        if reason is not None and config.get(option.key, usual) != usual:
             LOGGER.warning('Option %s has no effect: %s', option.key, reason)
     if config.get('producer_acks') == 0:
         LOGGER.warning('Option producer_acks=0 is taken for 1: nothing is lost silently')
@@ -149,7 +149,8 @@ def _backoff(config: Config) -> Backoff:
 
 
 def _usual_store(config: Config) -> str:
-    return 'memory://' if address_of(config).scheme == 'memory' else 'sqlite://'
+    url = str(config.get('streams_url') or config['eventbus_url'])
+    return 'sqlite://' if url.startswith('kafka') else 'memory://'
 
 
 def _directory(config: Config) -> Path:

@@ -41,6 +41,7 @@ class Layout:
         self.missing: set[str] = set()
         self._tables = list(tables)
         self._waiting: list[Agent] = []
+        self._free: set[str] = set()
         for agent in agents:
             absent = {topic.name for topic in agent.plan.inputs} - self.counts.keys()
             if absent:
@@ -107,6 +108,7 @@ class Layout:
             return table.partitions
         if any(table in used_by(agent) for agent in self._waiting):
             return None  # its changelog would have to be made anew
+        self._free.add(table.name)
         known = [c for c, agents in self.agents.items() if any(a.body is not lead for a in agents)]
         return known[0] if len(known) == 1 else default
 
@@ -118,7 +120,9 @@ class Layout:
         """
         for table in self.counted:
             count = found.get(table.changelog)
-            if count is not None and count != table.count:
+            if count is not None and table.name in self._free:
+                table.count = count  # nobody is known to write it, and so it stays as it was made
+            elif count is not None and count != table.count:
                 raise errors.CoPartitionError(
                     f'Table {table.name} needs {table.count} partitions, like its topics, but its'
                     f' changelog {table.changelog} has {count}; bring its events to {count} with'

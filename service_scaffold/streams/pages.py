@@ -90,7 +90,7 @@ class Web:
         """Return a redirection to a URL, such as `url_for` gives."""
         return web.Response(status=status, headers={'Location': str(location)})
 
-    def url_for(self, name: str, **params: Any) -> str:
+    def url_for(self, name: str, /, **params: Any) -> str:
         """Return the path of the page of that name, with its parameters filled in.
 
         Raises:

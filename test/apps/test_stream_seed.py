@@ -1,0 +1,69 @@
+"""The documentation of Faust's App, pasted, works: offline, on memory and on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service_scaffold.streams import AppT
+from test.apps.seed_blocks import declare
+from test.running import get
+
+LIMIT_S = 60
+
+
+@pytest.fixture(params=['memory', 'kafka'])
+def broker(request) -> str:
+    return 'memory://' if request.param == 'memory' else request.getfixturevalue('kafka').url
+
+
+async def test_the_blocks_run(broker, tmp_path, unique):
+    """Programmatic control, as in the last block: start, work, stop."""
+    seen: list[object] = []
+    blocks = declare(broker, str(tmp_path), unique, seen)
+    app = blocks.app
+
+    await app.start()
+    try:
+        assert app.id == f'{unique}-my-app'
+        assert isinstance(app, AppT)
+        assert app.loop() is asyncio.get_running_loop()
+        url = 'http://{}:{}'.format(*app.address)
+        assert await get(f'{url}/health') == (200, '{"status":"healthy"}')
+        status, text = await get(f'{url}/orders/7')
+        assert (status, text) == (200, '{"id":7,"amount":2.5,"customer":"ann"}')
+
+        await blocks.orders_topic.send(key=1, value=blocks.Order(1, 9.5, 'bob'))
+        await app.send(blocks.payments, 'k', {'euros': 3})
+        async with asyncio.timeout(LIMIT_S):
+            while len(seen) < 2:  # noqa: ASYNC110 - what the blocks do tells nobody
+                await asyncio.sleep(0.02)
+    finally:
+        await app.stop()
+
+    assert {'euros': 3} in seen
+    assert any(str(value).startswith('Processing order: ') for value in seen)
+
+
+async def test_the_timers_and_crontabs_run_offline(tmp_path, unique):
+    seen: list[object] = []
+    app = declare('memory://', str(tmp_path), unique, seen).app
+
+    async with app.test(start=0.0) as t:
+        await t.advance(960)
+
+    assert seen.count('healthy') == 16
+    assert seen.count('synchronized') == 1
+
+
+def test_the_declarations_are_known(tmp_path, unique):
+    blocks = declare('memory://', str(tmp_path), unique, [])
+    app = blocks.app
+
+    assert set(app.commands) == {'hello', 'greet'}
+    assert set(app.tables) == {'word-counts', 'user-profiles', 'hourly-counts', 'small'}
+    assert set(app.agents) == {'process_orders', 'process_payments'}
+    assert blocks.orders_topic.options.partitions == 16
+    assert app.config['log_level'] == 'info'
+    assert app.settings.topic_partitions == 8
