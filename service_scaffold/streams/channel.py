@@ -76,10 +76,12 @@ class Channel:
     Attributes:
         acks: Values count as finished when the agent has handled them.
         here: Its values stay in this process.
+        internal: No worker makes a topic of that name.
     """
 
     acks = True
     here = True
+    internal = False
 
     def __init__(
         self,
