@@ -7,6 +7,7 @@ import argparse
 from aiohttp import web
 
 from service_scaffold import features, options, scheduler
+from service_scaffold.journal.base import Journal
 from service_scaffold.options import streams as table
 from service_scaffold.options.stream_values import resolve
 from service_scaffold.streams.configured import address_of, settings_of, tuning_of, warn
@@ -45,7 +46,7 @@ def setup(
     worker = Worker(
         app,
         declared,
-        lambda: open_journal(connection_of(app), tuning_of(config)),
+        lambda: journal_of(app),
         lambda: Workplace(declared.settings),
     )
     features.add(app, declared, Topology)
@@ -64,6 +65,15 @@ def get_streams(app: web.Application | web.Request) -> Topology:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every option of streams to `parser`; `service.create_parser` has done that."""
     table.add_arguments(parser)
+
+
+def journal_of(app: web.Application) -> Journal:
+    """Return a connection to the log that the options name, not yet connected.
+
+    Raises:
+        ConfigError: There is no log behind the URL.
+    """
+    return open_journal(connection_of(app), tuning_of(options.get_config(app)))
 
 
 def connection_of(app: web.Application) -> Settings:
