@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from service_scaffold import errors
+from service_scaffold.clock import Clock
 from service_scaffold.journal.base import NewRecord
 from service_scaffold.transports import headers
 
@@ -19,29 +21,39 @@ def store_of(topic: str) -> str:
     return f'{topic}.dlq'
 
 
-def letter(
-    agent: str,
-    group: str,
-    record: Any,
-    reason: Reason,
-    error: Exception,
-    attempts: int,
-    now_s: float,
-) -> NewRecord:
-    """Return the dead letter of a record: its own bytes, and why it could not be handled."""
-    facts = {
-        headers.DEATH_REASON: reason,
-        headers.DEATH_ERROR: f'{type(error).__name__}: {error}'[: headers.LONGEST_ERROR],
-        headers.DEATH_ATTEMPTS: str(attempts),
-        headers.DEATH_TIME: f'{now_s:.3f}',
-        headers.ORIGIN: record.topic,
-        ORIGIN_PARTITION: str(record.partition),
-        ORIGIN_OFFSET: str(record.offset),
-        ORIGIN_AGENT: agent,
-        headers.ORIGIN_GROUP: group,
-    }
-    kept = [(name, value) for name, value in record.headers if name not in facts]
-    kept += [(name, value.encode()) for name, value in facts.items()]
-    return NewRecord(
-        store_of(record.topic), record.value, record.key, tuple(kept), timestamp=record.timestamp
-    )
+class Letters:
+    """Writes the dead letters of one agent.
+
+    Args:
+        agent: Its name.
+        group: The application's id.
+        clock: What says when.
+    """
+
+    def __init__(self, agent: str, group: str, clock: Clock) -> None:
+        self._agent = agent
+        self._group = group
+        self._clock = clock
+
+    def undecodable(self, record: Any, error: errors.DecodeError) -> NewRecord:
+        """Return the letter of a record that is not of its topic's type."""
+        invalid = isinstance(error, errors.InvalidBody)
+        return self.letter(record, 'invalid' if invalid else 'undecodable', error, 1)
+
+    def letter(self, record: Any, reason: Reason, error: Exception, attempts: int) -> NewRecord:
+        """Return a record's letter: its own bytes, and why it could not be handled."""
+        facts = {
+            headers.DEATH_REASON: reason,
+            headers.DEATH_ERROR: f'{type(error).__name__}: {error}'[: headers.LONGEST_ERROR],
+            headers.DEATH_ATTEMPTS: str(attempts),
+            headers.DEATH_TIME: f'{self._clock.time():.3f}',
+            headers.ORIGIN: record.topic,
+            ORIGIN_PARTITION: str(record.partition),
+            ORIGIN_OFFSET: str(record.offset),
+            ORIGIN_AGENT: self._agent,
+            headers.ORIGIN_GROUP: self._group,
+        }
+        kept = [(name, value) for name, value in record.headers if name not in facts]
+        kept += [(name, value.encode()) for name, value in facts.items()]
+        name = store_of(record.topic)
+        return NewRecord(name, record.value, record.key, tuple(kept), timestamp=record.timestamp)

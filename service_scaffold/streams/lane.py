@@ -12,9 +12,9 @@ from typing import Any
 from service_scaffold import errors
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
-from service_scaffold.journal.base import NewRecord
-from service_scaffold.streams import deadletters, replies
+from service_scaffold.streams import replies
 from service_scaffold.streams.agent import Agent
+from service_scaffold.streams.deadletters import Letters, Reason
 from service_scaffold.streams.decision import DEFAULT, Decision
 from service_scaffold.streams.effects import LANE, Effects, Unit
 from service_scaffold.streams.event import Event
@@ -23,6 +23,8 @@ from service_scaffold.streams.stream import Stream
 
 LOGGER = logging.getLogger(__name__)
 
+BLAMELESS = (errors.StoreError, errors.CoPartitionError)
+"""What no other attempt, and no other event, would mend: the event is not judged for it."""
 TURN_EVERY = 64
 """After so many events that came without waiting, the event loop gets its turn."""
 
@@ -54,6 +56,7 @@ class Lane:
         self.attempts = 0
         self.backing_off = False
         self._finished = finished
+        self._letters = Letters(agent.name, agent.group, clock)
         self._queue: deque[Any] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._resting = True
@@ -169,11 +172,9 @@ class Lane:
 
     def _bury_undecodable(self, record: Any, error: errors.DecodeError) -> None:
         event = Event(record.key, record.value, record, self)
-        invalid = isinstance(error, errors.InvalidBody)
-        reason: deadletters.Reason = 'invalid' if invalid else 'undecodable'
         LOGGER.warning('%s: %s cannot be decoded, dead-lettered: %s', self, event.dedup_id, error)
         effects = Effects()
-        effects.sends.append(self._letter(record, reason, error, 1))
+        effects.sends.append(self._letters.undecodable(record, error))
         self.agent.stats.dead_lettered += 1
         replies.refuse(effects, [event], error)
         self.unit.apply(effects)
@@ -276,6 +277,7 @@ class Lane:
                 await self._failed(errors.StreamError(f'{self}: the body has cancelled itself'))
             except Exception as error:  # noqa: BLE001 - judged by the agent's error hook
                 await self._failed(error)
+        self._resting = True
 
     async def _run_body(self) -> None:
         result = self.agent.call(self)
@@ -298,6 +300,11 @@ class Lane:
         self.agent.stats.failed += 1
         self.agent.last_error = error
         self._blame_unacked()
+        if isinstance(error, BLAMELESS):
+            self._take_back()
+            self._closed = True
+            self.unit.stop(error)
+            return
         if not self.current:
             await self._pause_after_failed_start(error)
             return
@@ -352,23 +359,16 @@ class Lane:
             stats.skipped += len(self.current)
         else:
             rejected = decision.kind == 'dead_letter'
-            reason: deadletters.Reason = 'rejected' if rejected else 'retries_exhausted'
+            reason: Reason = 'rejected' if rejected else 'retries_exhausted'
             LOGGER.error('%s: %s is dead-lettered', self, self._label(), exc_info=error)
             self.effects.sends += [
-                self._letter(event.message, reason, error, self.attempts) for event in self.current
+                self._letters.letter(event.message, reason, error, self.attempts)
+                for event in self.current
             ]
             stats.dead_lettered += len(self.current)
         replies.refuse(self.effects, self.current, error)
         stats.processed -= len(self.current)
         self.finish()
-
-    def _letter(
-        self, record: Any, reason: deadletters.Reason, error: Exception, attempts: int
-    ) -> NewRecord:
-        now_s = self.clock.time()
-        return deadletters.letter(
-            self.agent.name, self.agent.group, record, reason, error, attempts, now_s
-        )
 
     def _take_back(self) -> None:
         self._queue.extendleft(event.message for event in reversed(self.current))

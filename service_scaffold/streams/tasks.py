@@ -57,6 +57,13 @@ class Tasks:
         self._producer: Producer | None = None
         self._starting: dict[Key, asyncio.Task[None]] = {}
 
+    def _stopped(self, error: Exception) -> None:
+        """Hear from an agent that it cannot go on: a store may be opened again, the rest ends."""
+        if isinstance(error, errors.StoreError):
+            self._interrupted(error)
+        else:
+            self._failed(error)
+
     def connected(self, member: Member, producer: Producer) -> None:
         """Work for this member from now on."""
         self._member = member
@@ -73,7 +80,7 @@ class Tasks:
         assert self._member is not None
         count, number = key
         agents = self.layout.agents[count]
-        task = Task(number, count, agents, self._clock, self._failed, self._replied)
+        task = Task(number, count, agents, self._clock, self._stopped, self._replied)
         self.by_key[key] = task
         self._member.pause(task.partitions)
         self._starting[key] = starting = self._spawn(self._start(task), f'start of {task}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service_scaffold import errors
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
@@ -35,7 +36,8 @@ async def test_count(guarantee):
         await t.restart(wipe_state=True)
         await t.send(orders, {'who': 'a0'}, key='a0')
         await t.settle()
-        assert counts['a0'] == 7 and counts['a1'] == 5
+        assert counts['a0'] == 7
+        assert counts['a1'] == 5
 
 
 async def test_group_by():
@@ -102,3 +104,68 @@ async def test_take():
         assert got == [[0, 1, 2], [3, 4, 5]]
         await t.advance(11)
         assert got == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
+async def test_a_table_of_another_partition_count_stops_the_application() -> None:
+    """What the start could not see: the table is found in a dict at the first write."""
+    app = Topology(StreamSettings('shop'))
+    orders = app.topic('orders', partitions=4)
+    tables = {'counts': app.Table('counts', default=int, partitions=2)}
+
+    @app.agent(orders)
+    async def count(stream):
+        async for _ in stream:
+            tables['counts']['all'] += 1
+
+    async with drive(app) as t:
+        await t.send(orders, 1, key='k')
+        with pytest.raises(errors.CoPartitionError) as caught:
+            await t.settle()
+    assert 'counts has 2 partitions, but it is used by an agent of orders, with 4' in str(
+        caught.value
+    )
+    assert 'group_by' in str(caught.value)
+
+
+async def test_a_damaged_store_is_built_again_and_no_event_is_blamed() -> None:
+    app = Topology(StreamSettings('shop'))
+    orders = app.topic('orders', value_type=str, partitions=1)
+    counts = app.Table('counts', default=int)
+
+    @app.agent(orders)
+    async def count(stream):
+        async for order in stream:
+            counts[order] += 1
+
+    async with drive(app) as t:
+        await t.send(orders, 'a')
+        await t.settle()
+        for state in counts.here.values():
+            state.store.close()  # as a store does that finds its file damaged
+        await t.send(orders, 'b')
+        await t.settle()
+        assert dict(counts.items()) == {'a': 1, 'b': 1}
+        assert t.read('orders.dlq') == []
+
+
+async def test_pop_and_setdefault_of_a_missing_key_are_those_of_a_dict():
+    """The table's own default is no value that a key has."""
+    app = Topology(StreamSettings('shop'))
+    table = app.Table('t', default=int)
+    seen = []
+
+    @app.agent(app.topic('orders'))
+    async def work(stream):
+        async for key in stream:
+            seen.append(table.pop(key, None))
+            seen.append(table.setdefault(key, 5))
+            seen.append(table.setdefault(key, 6))
+            seen.append(table.pop(key))
+            with pytest.raises(KeyError):
+                table.pop(key)
+
+    async with drive(app) as t:
+        await t.send('orders', 'a', key='a')
+        await t.settle()
+
+    assert seen == [None, 5, 5, 5]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from service_scaffold import errors
-from service_scaffold.streams import deadletters
+from service_scaffold.streams.deadletters import Letters
 from service_scaffold.streams.decision import DEFAULT
 from service_scaffold.streams.effects import Effects
 from service_scaffold.streams.event import Event, Sends
@@ -99,7 +99,8 @@ class WindowKeeper(Keeper):
         self._closer = closer
 
     async def _sweep(self, limit_ms: int) -> None:
-        for number, kept in enumerate(self.shelf.sweep(self.cells, limit_ms, self.mark), 1):
+        found = self.shelf.sweep(self.cells, self.since_ms, limit_ms, self.mark)
+        for number, kept in enumerate(found, 1):
             self.hand.apply()
             if self.held:
                 return
@@ -150,17 +151,10 @@ class WindowKeeper(Keeper):
     def _bury(self, record: ClosedRecord, error: Exception, attempts: int) -> None:
         closer = self._closer
         LOGGER.error('%s: a window is dead-lettered', closer.name, exc_info=error)
-        letter = deadletters.letter(
-            self.table,
-            closer.group,
-            record,
-            'retries_exhausted',
-            error,
-            attempts,
-            self.clock.time(),
-        )
+        letters = Letters(self.table, closer.group, self.clock)
+        letter = letters.letter(record, 'retries_exhausted', error, attempts)
         self.hand.effects.sends.append(letter)
         closer.failed += 1
 
     def _next_ms(self) -> int | None:
-        return self.shelf.next_ms(self.cells, self.mark)
+        return self.shelf.next_ms(self.state, self.since_ms, self.mark)
