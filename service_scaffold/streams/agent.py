@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service_scaffold import errors
 from service_scaffold.streams import replies
 from service_scaffold.streams.asking import Askable
 from service_scaffold.streams.channel import Channel
@@ -68,6 +69,7 @@ class Agent(Askable):
         on_error: OnError | None = None,
         help: str = '',
     ) -> None:
+        _check_body(name, body)
         if concurrency < 1:
             raise ValueError(f'agent {name}: concurrency must be at least 1, not {concurrency!r}')
         if sinks and not inspect.isasyncgenfunction(inspect.unwrap(body)):
@@ -84,6 +86,7 @@ class Agent(Askable):
         self.stats = AgentStats()
         self.last_error: Exception | None = None
         self.on_rest: Callable[[], None] | None = None
+        self.trial: Callable[[Agent], Any] | None = None
 
     def __repr__(self) -> str:
         return f'<Agent {self.name}>'
@@ -101,6 +104,19 @@ class Agent(Askable):
         if not inspect.isasyncgenfunction(inspect.unwrap(self.body)):
             raise TypeError(f'agent {self.name} yields nothing that a sink could take')
         self.sinks.append(sink)
+
+    def test_context(self) -> Any:
+        """Try the agent by itself: `async with agent.test_context() as a: await a.put(value)`.
+
+        Returns:
+            A context manager that gives a `Trial`: `put`, `advance`, `results`, `sent`.
+
+        Raises:
+            StreamError: It belongs to no application.
+        """
+        if self.trial is None:
+            raise errors.StreamError(f'Agent {self.name} belongs to no application')
+        return self.trial(self)
 
     # For its lanes
 
@@ -141,3 +157,10 @@ class Agent(Askable):
                 answer = sink(value)
                 if inspect.isawaitable(answer):
                     await answer
+
+
+def _check_body(name: str, body: Body) -> None:
+    plain = inspect.unwrap(body)
+    call = plain if inspect.isroutine(plain) else getattr(plain, '__call__', plain)  # noqa: B004
+    if not (inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)):
+        raise TypeError(f'agent {name}: {body!r} must be an `async def` that takes a stream')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -28,6 +27,7 @@ from service_scaffold.streams.tables import table as tables
 from service_scaffold.streams.tables.buffer import JoinBuffer
 from service_scaffold.streams.tables.making import Windowing, make_table
 from service_scaffold.streams.topic import RecordMetadata, Topic, TopicOptions, check_guarantee
+from service_scaffold.streams.trial import trials
 from service_scaffold.streams.window_plan import Windows
 
 Seconds = float
@@ -228,7 +228,6 @@ class Topology(Duties, Channels, Sending):
             chosen = name or getattr(body, '__name__', None) or type(body).__name__
             if chosen in self.agents:
                 raise ValueError(f'There is an agent {chosen!r} already; give this one a name=')
-            _check_body(chosen, body)
             agent = Agent(
                 chosen,
                 body,
@@ -241,6 +240,7 @@ class Topology(Duties, Channels, Sending):
             )
             agent.on_rest = self._rested.set
             agent.calls = self.calls
+            agent.trial = trials(self.topics)
             self.agents[chosen] = agent
             return agent
 
@@ -395,10 +395,3 @@ class Topology(Duties, Channels, Sending):
                 f'{record.topic}: the application {self.id} is not running; send after its start'
             )
         return await self.runtime.append(record)
-
-
-def _check_body(name: str, body: Body) -> None:
-    plain = inspect.unwrap(body)
-    call = plain if inspect.isroutine(plain) else getattr(plain, '__call__', plain)  # noqa: B004
-    if not (inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)):
-        raise TypeError(f'agent {name}: {body!r} must be an `async def` that takes a stream')
