@@ -57,6 +57,7 @@ class ReadyMadeApp:
             self._given.setdefault('name', id)
         self.extra = options.apply_keywords(self.parser, self._given, self.SAME)
         self.config: dict[str, Any] = {}
+        self._has_flags = False
         self._read([])
         self.application = service.make_app(self.config)
         self._stop_request: server.StopRequest | None = None
@@ -101,6 +102,7 @@ class ReadyMadeApp:
             SystemExit: With status 2 after a usage error, 0 after `--help` or `--print-config`.
         """
         self._read(raw_args)
+        self._has_flags = True
         # The application was made before there were flags.
         self.application._client_max_size = math.ceil(self.config['max_body_mib'] * 2**20)
 
@@ -133,12 +135,13 @@ class ReadyMadeApp:
         """Read the flags, start, and block until SIGTERM or SIGINT; then stop in order.
 
         Args:
-            raw_args: Default those of the process.
+            raw_args: Default those of the process, unless `read_arguments` has read others.
 
         Raises:
             SystemExit: With status 1 after a failure, 2 after a usage error.
         """
-        self.read_arguments(raw_args)
+        if raw_args is not None or not self._has_flags:
+            self.read_arguments(raw_args)
         self.init_logging()
         watchdog = server.Watchdog()
         try:

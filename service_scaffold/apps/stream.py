@@ -180,6 +180,7 @@ class StreamApp(Topology, ReadyMadeApp):
         Raises:
             SystemExit: Always, with the status of the command.
         """
+        self.discover_modules()
         importlib.import_module('service_scaffold.streams.cli').main(self)
 
     def test(self, start: float = 0.0) -> AbstractAsyncContextManager[Driver]:

@@ -57,7 +57,7 @@ BROKER_OPTIONS = (
     ),
     _seconds('broker-commit-interval', 'Seconds between checkpoints [2.8; exactly-once 0.2]'),
     _count(
-        'broker-commit-every', 'Records after which a checkpoint comes early [%(default)s]', 10_000
+        'broker-commit-every', 'Records after which a checkpoint comes early [never]'
     ),
     _seconds(
         'broker-commit-livelock-soft-timeout',

@@ -110,6 +110,7 @@ class AtLeastOnce(Committer):
     Args:
         pump: The task that runs the outbox, ours from now on.
         offsets: False under at-most-once, where they are committed before.
+        hold: Send nothing before the checkpoint.
     """
 
     def __init__(
@@ -121,8 +122,11 @@ class AtLeastOnce(Committer):
         ensure: Ensure,
         *,
         offsets: bool = True,
+        hold: bool = False,
     ) -> None:
         self._offsets = offsets
+        self._hold = hold
+        self._held: list[NewRecord] = []
         self._member = member
         self._producer = producer
         self._outbox = outbox
@@ -130,14 +134,20 @@ class AtLeastOnce(Committer):
         self._ensure = ensure
 
     def send(self, records: list[NewRecord]) -> None:
-        self._outbox.put(records)
+        if self._hold:
+            self._held += records
+        else:
+            self._outbox.put(records)
 
     def take(self, snapshot: Snapshot) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._outbox.put(held)
         snapshot.mark = self._outbox.mark
 
     @property
     def dirty(self) -> bool:
-        return not self._outbox.empty
+        return bool(self._held) or not self._outbox.empty
 
     async def commit(self, snapshot: Snapshot) -> None:
         await self._outbox.delivered(snapshot.mark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service_scaffold.clock import Clock
@@ -14,7 +14,6 @@ from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.task import Task
 from service_scaffold.streams.topology import Topology
 
-CHUNK = 2_000
 WAIT_S = 0.5
 PAUSED_WAIT_S = 0.02
 AHEAD = 4_096
@@ -26,6 +25,7 @@ class Feeding:
 
     Args:
         tasks: Those that are ours, kept by the session.
+        enough: Called when so many records were fetched that a checkpoint shall come early.
 
     Attributes:
         layout: Which topics exist; set by the session.
@@ -40,6 +40,7 @@ class Feeding:
         member: Member,
         tasks: Mapping[Key, Task],
         clock: Clock,
+        enough: Callable[[], None],
     ) -> None:
         self.layout: Layout | None = None
         self.paused: set[TopicPartition] = set()
@@ -48,17 +49,27 @@ class Feeding:
         self._member = member
         self._tasks = tasks
         self._ordering = Ordering(journal, member, clock)
+        self._enough = enough
+        self._fetched = 0
 
     async def run(self) -> None:
         """Fetch until the connection is lost."""
         member = self._member
         while True:
             wait_s = PAUSED_WAIT_S if self.paused or self._ordering.waiting else WAIT_S
-            records = await member.fetch(CHUNK, wait_s)
+            records = await member.fetch(self._settings.fetch_limit, wait_s)
             if records:
                 await self._hand_out(records)
+                self._count(len(records))
             await self._ordering.go_on(self._tasks.values())
             self._resume_some()
+
+    def _count(self, records: int) -> None:
+        every = self._settings.checkpoint_every
+        self._fetched += records
+        if every is not None and self._fetched >= every:
+            self._fetched = 0
+            self._enough()
 
     async def resume_at_rest(self) -> None:
         """Resume as soon as an agent has nothing to do, whatever the fetch is waiting for."""

@@ -26,6 +26,7 @@ class Opening:
     """Opens tasks: fences whoever had them, reads their commits, recovers their tables.
 
     Attributes:
+        delay_s: Pause before a task with tables is opened.
         progress: How far each recovery is, by table and partition, while one goes on.
     """
 
@@ -35,6 +36,7 @@ class Opening:
         self._journal = journal
         self._settings = settings
         self._stores = stores
+        self.delay_s = settings.recovery_delay_s
 
     async def take_over(self, keys: Iterable[Key]) -> None:
         """Make the producers of tasks that are about to come.
@@ -105,7 +107,8 @@ class Opening:
         outbox = Outbox(producer, ensure)
         pump = spawn(outbox.pump(), f'sending of {task}')
         offsets = self._settings.guarantee == 'at_least_once'
-        return AtLeastOnce(member, producer, outbox, pump, ensure, offsets=offsets)
+        hold = self._settings.publish_on_commit
+        return AtLeastOnce(member, producer, outbox, pump, ensure, offsets=offsets, hold=hold)
 
     async def _commits(self, task: Task, member: Member) -> dict[str, tuple[int, Note]]:
         found = await member.committed(task.partitions)

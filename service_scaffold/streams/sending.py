@@ -9,11 +9,14 @@ from typing import Any
 
 from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.agent import Agent
+from service_scaffold.streams.signals import Signal
 from service_scaffold.streams.topic import RecordMetadata, Topic
 
 
 class Sending(ABC):
     """Sends what belongs to no agent."""
+
+    on_produce_message: Signal
 
     @abstractmethod
     def topic(self, topic: str) -> Topic:

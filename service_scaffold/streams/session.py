@@ -17,6 +17,7 @@ from service_scaffold.journal.base import (
     RebalanceListener,
     TopicPartition,
 )
+from service_scaffold.streams.announcing import Announcer
 from service_scaffold.streams.feeding import Feeding
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.node import Spawn
@@ -68,6 +69,7 @@ class Session(RebalanceListener):
         self._opening = opening
         self._workplace = workplace
         self._clock = clock
+        self._announcer = Announcer(self, topology, lambda: self.settled, spawn)
         self._member: Member | None = None
         self._producer: Producer | None = None
         self._feeding: Feeding | None = None
@@ -90,7 +92,7 @@ class Session(RebalanceListener):
         """
         self._producer = await self._journal.producer()
         self._member = await self._journal.member(
-            self._settings.id, self, max_pause_s=self._settings.max_pause_s
+            self._settings.id, self._announcer, max_pause_s=self._settings.max_pause_s
         )
         self._tasks.connected(self._member, self._producer)
         feeding = Feeding(
@@ -100,6 +102,7 @@ class Session(RebalanceListener):
             self._member,
             self.tasks,
             self._clock,
+            self._ask_for_commit,
         )
         self._feeding = feeding
         await self.look()
@@ -142,6 +145,7 @@ class Session(RebalanceListener):
     async def close(self) -> None:
         """End everything; what is not committed happens again. Raises nothing of its own."""
         self._stopping = True
+        self._announcer.close()
         await self._tasks.close()
         if self._member is not None:
             await self._member.close()
@@ -295,6 +299,10 @@ class Session(RebalanceListener):
         while True:
             await self._clock.sleep(self._settings.interval_s)
             await self._commit(self.tasks.values())
+
+    def _ask_for_commit(self) -> None:
+        self._awaited.update(self.tasks.values())
+        self._asked.set()
 
     async def _commit_when_asked(self) -> None:
         """Commit soon what somebody waits for, where nobody sees it before."""

@@ -96,6 +96,8 @@ class Tasks:
         assert self._member is not None
         assert self._producer is not None
         attempt = 0
+        if self._opening.delay_s and self.layout.tables(task.count):
+            await self._clock.sleep(self._opening.delay_s)
         while True:
             try:
                 await self._opening.open(

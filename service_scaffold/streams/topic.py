@@ -12,6 +12,7 @@ from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE
 from service_scaffold.streams.event import Acks, Event
 from service_scaffold.streams.pairs import PairSerializer
+from service_scaffold.streams.signals import Signal
 from service_scaffold.streams.stream import Stream
 
 Guarantee = Literal['at_most_once', 'at_least_once', 'exactly_once']
@@ -29,6 +30,8 @@ class RecordMetadata(NamedTuple):
 
 class Outlet(Protocol):
     """What sends records that belong to no event."""
+
+    on_produce_message: Signal
 
     async def append(self, record: NewRecord) -> RecordMetadata: ...
 
@@ -207,6 +210,8 @@ class Topic:
             PublishError: The broker has not confirmed it in time.
         """
         record = self.record(key, value, partition, timestamp, headers)
+        if self._outlet.on_produce_message:
+            record = await self._announced(record)
         lane = LANE.get()
         if lane is not None and lane.effective:
             lane.effects.sends.append(record)
@@ -233,11 +238,27 @@ class Topic:
             tuple(message.headers),
             timestamp=message.timestamp,
         )
+        if self._outlet.on_produce_message:
+            record = await self._announced(record)
         lane = LANE.get()
         if lane is not None and lane.effective:
             lane.effects.sends.append(record)
         else:
             await self._outlet.append(record)
+
+    async def _announced(self, record: NewRecord) -> NewRecord:
+        """Tell who wants to know what is sent; they may change the headers."""
+        headers: dict[str, str | bytes] = dict(record.headers)
+        await self._outlet.on_produce_message.send(
+            self._outlet,
+            topic=record.topic,
+            key=record.key,
+            value=record.value,
+            partition=record.partition,
+            timestamp=None if record.timestamp is None else record.timestamp / 1000,
+            headers=headers,
+        )
+        return record._replace(headers=encode_headers(headers))
 
     def record(
         self,

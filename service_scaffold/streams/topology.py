@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord
@@ -16,10 +16,11 @@ from service_scaffold.streams.channels import Channels
 from service_scaffold.streams.decision import OnError
 from service_scaffold.streams.duties import Duties
 from service_scaffold.streams.joins import Join
-from service_scaffold.streams.leader import lead, leader_topic
+from service_scaffold.streams.leader import Leading
 from service_scaffold.streams.plan import Hop, Plan
 from service_scaffold.streams.probe import probe
 from service_scaffold.streams.rpc import Calls
+from service_scaffold.streams.runtime import Runtime
 from service_scaffold.streams.sending import Sending
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.stream import Stream
@@ -33,16 +34,7 @@ from service_scaffold.streams.window_plan import Windows
 Seconds = float
 
 
-class Runtime(Protocol):
-    """What makes the declared things work."""
-
-    async def append(self, record: NewRecord) -> RecordMetadata: ...
-
-    def owns(self, topic: str, partition: int) -> bool:
-        """Return whether a partition is ours, and worked on."""
-
-
-class Topology(Duties, Channels, Sending):
+class Topology(Leading, Duties, Channels, Sending):
     """Everything that was declared; nothing of it runs before the application starts.
 
     Attributes:
@@ -280,7 +272,7 @@ class Topology(Duties, Channels, Sending):
         for topic in self._between():
             self.topics.setdefault(topic.name, topic)
         if self.elects or self.settings.elect:
-            self.movers.append(self._elector())
+            self.movers.append(self.elector())
         for agent in self.running:
             agent.on_rest = self._rested.set
 
@@ -300,28 +292,6 @@ class Topology(Duties, Channels, Sending):
                 raise errors.ConfigError(f'Table {hop.table.name}: a join needs this name')
             self.tables[hop.table.name] = hop.table
         return Agent(hop.mover, hop.move, hop.plan, group=self.id)
-
-    def _elector(self) -> Agent:
-        if not self.settings.may_elect:
-            raise errors.ConfigError(
-                'Something is declared on_leader=True, and --topic-disable-leader is set'
-            )
-        topic = self.topic(leader_topic(self.id), partitions=1, internal=True)
-        return Agent('leader', lead, Plan(topic), group=self.id)
-
-    def is_leader(self) -> bool:
-        """Return whether this worker is the one that does what is done once for all workers.
-
-        Of all workers of the application at most one is, and one is soon after the other has gone.
-
-        Raises:
-            StreamError: There is no election: nothing is declared `on_leader=True`.
-        """
-        if not (self.elects or self.settings.elect):
-            raise errors.StreamError(
-                f'The workers of {self.id} have no leader: nothing is declared on_leader=True'
-            )
-        return self.runtime is not None and self.runtime.owns(leader_topic(self.id), 0)
 
     async def until_rest(self, limit_s: float) -> None:
         """Wait until some body waits for an event again, at most so long."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import click
@@ -208,3 +209,108 @@ def test_the_default_zone_of_crontabs_follows_the_settings(app):
 async def test_the_loop_is_a_property_and_a_method(app):
     assert app.loop().is_running()
     assert app.loop.is_running()
+
+
+async def test_signals_tell_of_partitions(app):
+    seen = []
+    complete = asyncio.Event()
+    orders = app.topic('orders', partitions=2)
+
+    @app.agent(orders)
+    async def work(orders):
+        async for _ in orders:
+            pass
+
+    @app.on_partitions_assigned.connect
+    async def came(sender, partitions):
+        seen.append(('came', {number for _, number in partitions}))
+
+    @app.on_rebalance_complete.connect
+    def done(sender):
+        complete.set()
+
+    @app.on_partitions_revoked.connect
+    def broken(sender, partitions):
+        raise ValueError('this is logged')
+
+    async with drive(app):
+        await asyncio.wait_for(complete.wait(), 5)
+
+    assert seen == [('came', {0, 1})]
+
+
+async def test_a_signal_sees_what_is_sent_and_may_add_headers(app):
+    seen = []
+    orders = app.topic('orders', partitions=1)
+    out = app.topic('out')
+
+    @app.agent(orders)
+    async def work(stream):
+        async for event in stream.events():
+            await event.forward(out)
+
+    @app.on_produce_message.connect
+    def trace(sender, key, value, headers):
+        seen.append((key, value))
+        headers['trace'] = 'x'
+
+    async with drive(app) as t:
+        await orders.send(key='k', value=1, headers={'a': 'b'})
+        await t.settle()
+        (event,) = t.read(out)
+
+    assert event.headers == {'a': b'b', 'trace': b'x'}
+    assert seen == [(b'k', b'1')] * 2
+
+
+async def test_outputs_may_wait_for_the_checkpoint():
+    app = Topology(StreamSettings('shop', publish_on_commit=True, checkpoint_s=100.0))
+    orders = app.topic('orders', partitions=1)
+    handled = asyncio.Event()
+
+    @app.agent(orders, sink=[app.topic('out')])
+    async def work(orders):
+        async for order in orders:
+            yield order
+            handled.set()
+
+    async with drive(app) as t:
+        await t.send(orders, 1)
+        await asyncio.wait_for(handled.wait(), 5)
+        assert t.read('out') == []
+        await t.settle()
+        assert [event.value for event in t.read('out')] == [1]
+
+
+async def test_a_checkpoint_comes_early_after_so_many_records():
+    app = Topology(StreamSettings('shop', checkpoint_every=3, checkpoint_s=1000.0))
+    orders = app.topic('orders', partitions=1)
+    counts = app.Table('counts', default=int)
+
+    @app.agent(orders)
+    async def work(orders):
+        async for _ in orders:
+            counts['n'] += 1
+
+    async with drive(app) as t:
+        await t.settle()
+        for _ in range(4):
+            await t.send(orders, 1)
+        async with asyncio.timeout(5):
+            while not t.read('shop-counts-changelog'):  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
+
+
+async def test_recovery_may_wait():
+    app = Topology(StreamSettings('shop', recovery_delay_s=5.0))
+    orders = app.topic('orders', partitions=1)
+    counts = app.Table('counts', default=int)
+
+    @app.agent(orders)
+    async def work(orders):
+        async for _ in orders:
+            counts['n'] += 1
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), drive(app):
+            pass
