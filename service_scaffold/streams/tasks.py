@@ -56,6 +56,7 @@ class Tasks:
         self._member: Member | None = None
         self._producer: Producer | None = None
         self._starting: dict[Key, asyncio.Task[None]] = {}
+        self._closed = False
 
     def _stopped(self, error: Exception) -> None:
         """Hear from an agent that it cannot go on: a store may be opened again, the rest ends."""
@@ -75,7 +76,13 @@ class Tasks:
         return bool(self._starting)
 
     def begin(self, key: Key) -> None:
-        """Open a task; its records come when it is open."""
+        """Open a task; its records come when it is open. Nothing is begun after `close`.
+
+        A client may tell of partitions while, or after, its connection is given up: a store that
+        is opened then would be closed by nobody, and be in use for the next connection.
+        """
+        if self._closed:
+            return
         assert self.layout is not None
         assert self._member is not None
         count, number = key
@@ -146,13 +153,14 @@ class Tasks:
                 self.begin(key)
 
     def _forget(self, key: Key) -> None:
-        self.by_key.pop(key)
+        self.by_key.pop(key, None)
         count, number = key
         for table in self.layout.tables(count) if self.layout is not None else ():
             table.here.pop(number, None)
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all of them, and begin no more."""
+        self._closed = True
         for starting in self._starting.values():
             starting.cancel()
         if self._starting:
