@@ -129,6 +129,7 @@ class RebalanceListener(ABC):
     async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """These have come; reading starts at the committed offsets, or where `seek` says.
 
+        None have where some have left and nothing has come for them: the rebalance has ended.
         Awaited only when no open transaction can change these offsets any more.
         """
 

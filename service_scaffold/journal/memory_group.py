@@ -198,6 +198,7 @@ class Group:
             await asyncio.wait({self._rebalancing})
 
     async def _rebalance(self) -> None:
+        losers: set[GroupMember] = set()
         while self._unbalanced:
             self._unbalanced = False
             plan = self._plan()
@@ -206,6 +207,7 @@ class Group:
                 for member, owned in self._owned.items()
             }
             await self._tell({m: m.revoke(leaving[m]) for m in leaving if leaving[m]})
+            losers |= {member for member, partitions in leaving.items() if partitions}
             for member in self._owned:
                 self._owned[member] -= leaving.get(member, frozenset())
             if self._unbalanced:
@@ -214,10 +216,11 @@ class Group:
             coming = {member: plan[member] - owned for member, owned in self._owned.items()}
             for member in self._owned:
                 self._owned[member] = plan[member]
-            newcomers = [m for m in self._owned if m.generation < 0 or coming[m]]
+            told = [m for m in self._owned if m.generation < 0 or coming[m] or m in losers]
             for member in self._owned:
                 member.generation = self.generation
-            await self._tell({m: m.give(coming[m]) for m in newcomers})
+            await self._tell({m: m.give(coming[m]) for m in told})
+            losers.clear()
             self._broker.wake()
 
     def _plan(self) -> dict[GroupMember, frozenset[TopicPartition]]:

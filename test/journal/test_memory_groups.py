@@ -83,7 +83,7 @@ class TestSharing:
 
         assert first.assignment == parts(0, 1)
         assert second.assignment == parts(2, 3)
-        assert diary.entries[1:] == [('revoked', {2, 3}, 1)]
+        assert diary.entries[1:] == [('revoked', {2, 3}, 1), ('assigned', set(), 2)]
         assert other.entries == [('assigned', {2, 3}, 2)]
         assert first.generation == second.generation == 2
 
