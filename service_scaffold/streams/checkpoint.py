@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from service_scaffold.journal.base import Member, NewRecord, Producer, TopicPartition
+from service_scaffold.journal.base import Member, NewRecord, Producer, Record, TopicPartition
 from service_scaffold.streams.outbox import Ensure, Outbox, send_all
 from service_scaffold.streams.state import Changes, PartitionState
 
@@ -16,24 +16,34 @@ CHECKPOINT_HEADER = 'c'
 """On a changelog record: the checkpoint that it belongs to, as text."""
 
 
-class Position(msgspec.Struct, array_like=True):
+class Position(msgspec.Struct, array_like=True, omit_defaults=True):
     """What a store keeps beside its data.
 
     Attributes:
         offset: Of the next changelog record to read.
+        checkpoint: The highest one in it that was not known to be committed; 0: all was.
     """
 
     offset: int
+    checkpoint: int = 0
 
 
-def write_position(offset: int) -> bytes:
+def write_position(offset: int, checkpoint: int = 0) -> bytes:
     """Return what a store keeps."""
-    return msgspec.json.encode(Position(offset))
+    return msgspec.json.encode(Position(offset, checkpoint))
 
 
-def read_position(data: bytes | None) -> int | None:
-    """Return the offset of the next changelog record; None for a store that has none."""
-    return None if data is None else msgspec.json.decode(data, type=Position).offset
+def read_position(data: bytes | None) -> Position | None:
+    """Return what a store has kept; None for a store that has nothing."""
+    return None if data is None else msgspec.json.decode(data, type=Position)
+
+
+def checkpoint_of(record: Record) -> int:
+    """Return the checkpoint that a changelog record belongs to, 0 where they are not numbered."""
+    for name, value in record.headers:
+        if name == CHECKPOINT_HEADER:
+            return int(value)
+    return 0
 
 
 @dataclass

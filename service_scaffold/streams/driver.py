@@ -304,7 +304,10 @@ async def drive(topology: Topology, start: float = 0.0) -> AsyncIterator[Driver]
     """
     before = topology.settings
     topology.settings = dataclasses.replace(
-        before, topic_partitions=before.topic_partitions or PARTITIONS, store='memory://'
+        before,
+        topic_partitions=before.topic_partitions or PARTITIONS,
+        store='memory://',
+        registry=False,
     )
     driver = Driver(topology, start)
     try:

@@ -88,6 +88,8 @@ class Layout:
         users = [
             agent for agents in self.agents.values() for agent in agents if table in used_by(agent)
         ]
+        if table.is_global and table.partitions is not None:
+            return table.partitions  # any agent may read it
         sources = [agent.plan.input.name for agent in users]
         for source in sources[1:]:
             if self.counts[source] != self.counts[sources[0]]:

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from service_scaffold import errors
+from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Journal, Member, Producer, TopicPartition
 from service_scaffold.streams import recovery
 from service_scaffold.streams.checkpoint import AtLeastOnce, Committer, ExactlyOnce
 from service_scaffold.streams.node import Spawn
 from service_scaffold.streams.outbox import Ensure, Outbox
+from service_scaffold.streams.progress import Progress, RestoreListener, call_recovered
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.stores.base import Backend
@@ -25,13 +27,25 @@ Key = tuple[int, int]
 class Opening:
     """Opens tasks: fences whoever had them, reads their commits, recovers their tables.
 
+    Args:
+        listeners: Told of recoveries.
+
     Attributes:
         delay_s: Pause before a task with tables is opened.
         progress: How far each recovery is, by table and partition, while one goes on.
     """
 
-    def __init__(self, journal: Journal, settings: StreamSettings, stores: Backend) -> None:
-        self.progress: dict[tuple[str, int], recovery.Progress] = {}
+    def __init__(
+        self,
+        journal: Journal,
+        settings: StreamSettings,
+        stores: Backend,
+        clock: Clock,
+        listeners: Sequence[RestoreListener] = (),
+    ) -> None:
+        self.progress: dict[tuple[str, int], Progress] = {}
+        self._clock = clock
+        self._listeners = listeners
         self._fences: dict[Key, Producer] = {}
         self._journal = journal
         self._settings = settings
@@ -89,6 +103,8 @@ class Opening:
                     for state in states.values()
                 )
             )
+            for table in tables:
+                await call_recovered(table.recovered, task.number)
         except BaseException:
             await committer.close()
             for state in states.values():
@@ -146,8 +162,11 @@ class Opening:
 
     async def _recover(self, state: PartitionState, committed: int | None) -> None:
         key = (state.table, state.partition)
-        progress = self.progress[key] = recovery.Progress()
+        progress = Progress(*key, self._clock.monotonic, self._listeners)
+        self.progress[key] = progress
         try:
             await recovery.recover(self._journal, state, committed, progress)
+            progress.end(whole=True)
         finally:
+            progress.end(whole=False)
             del self.progress[key]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from service_scaffold import errors
 from service_scaffold.journal.base import Isolation, Journal, Record, TopicPartition
-from service_scaffold.streams.checkpoint import (
-    CHECKPOINT_HEADER,
-    read_position,
-    write_position,
-)
+from service_scaffold.streams.checkpoint import checkpoint_of, read_position, write_position
+from service_scaffold.streams.progress import Progress
 from service_scaffold.streams.state import Changes, PartitionState
 
 LOGGER = logging.getLogger(__name__)
@@ -20,19 +16,6 @@ LOGGER = logging.getLogger(__name__)
 BATCH = 5_000
 WAIT_S = 0.5
 SILENCE_S = 60.0
-
-
-@dataclass
-class Progress:
-    """How far the recovery of one partition is.
-
-    Attributes:
-        read: Changelog records so far.
-        total: How many there were at its start, counted in offsets.
-    """
-
-    read: int = 0
-    total: int = 0
 
 
 async def recover(
@@ -57,24 +40,36 @@ async def recover(
         return
     end = (await journal.offsets([where], 'end'))[where]
     first = (await journal.offsets([where], 'first'))[where]
-    position = read_position(state.store.position)
-    if position is not None and not first <= position <= end:
-        LOGGER.warning(
-            'Table %s, partition %d: its store is at %d, the changelog has %d to %d; rebuilding',
-            state.table,
-            state.partition,
-            position,
-            first,
-            end,
-        )
-        state.store.wipe()
-        position = None
+    position = _usable(state, first, end, committed)
     start = first if position is None else position
-    progress.total = max(0, end - start)
     if start < end:
+        progress.begin(start, end)
         await _read(journal, state, where, (start, end), committed, progress, isolation)
     if position is None or start < end:
         state.restore({}, write_position(end))
+
+
+def _usable(state: PartitionState, first: int, end: int, committed: int | None) -> int | None:
+    """Return where the store is; empty it, and return None, where it cannot be gone on with."""
+    position = read_position(state.store.position)
+    if position is None:
+        return None
+    place = (state.table, state.partition)
+    if not first <= position.offset <= end:
+        LOGGER.warning(
+            'Table %s, partition %d: its store is at %d, the changelog has %d to %d; rebuilding',
+            *place,
+            position.offset,
+            first,
+            end,
+        )
+    elif committed is not None and position.checkpoint > committed:
+        # It was a copy, and its owner has given that checkpoint up.
+        LOGGER.info('Table %s, partition %d: its copy is ahead of what counts; rebuilding', *place)
+    else:
+        return position.offset
+    state.store.wipe()
+    return None
 
 
 async def _read(
@@ -104,8 +99,8 @@ async def _read(
                 continue
             silent_s = 0.0
             changes = _changes(records, committed, void)
-            progress.read += len(records)
             state.restore(changes, write_position(records[-1].offset + 1))
+            progress.advance(records[-1].offset + 1, len(records))
     finally:
         await reader.close()
     if void:
@@ -124,16 +119,9 @@ def _changes(records: Sequence[Record], committed: int | None, void: set[bytes])
         key = record.key
         if key is None:
             continue
-        if committed is not None and _checkpoint(record) > committed:
+        if committed is not None and checkpoint_of(record) > committed:
             void.add(key)
             continue
         changes[key] = record.value
         void.discard(key)
     return changes
-
-
-def _checkpoint(record: Record) -> int:
-    for name, value in record.headers:
-        if name == CHECKPOINT_HEADER:
-            return int(value)
-    return 0

@@ -20,6 +20,7 @@ from service_scaffold.journal.base import (
 from service_scaffold.streams.announcing import Announcer
 from service_scaffold.streams.feeding import Feeding
 from service_scaffold.streams.layout import Layout
+from service_scaffold.streams.neighbours import Neighbours
 from service_scaffold.streams.node import Spawn
 from service_scaffold.streams.opening import Key, Opening
 from service_scaffold.streams.settings import StreamSettings
@@ -42,8 +43,10 @@ class Session(RebalanceListener):
 
     Args:
         failed: Told of what the application cannot go on with.
+        url: Returns where other workers reach this one.
 
     Attributes:
+        neighbours: The other workers.
         tasks: The partitions that are ours.
         layout: Which topics exist, None before the first look.
         joined: Set as soon as the group has told which partitions are ours.
@@ -59,6 +62,7 @@ class Session(RebalanceListener):
         clock: Clock,
         spawn: Spawn,
         failed: Callable[[Exception], None],
+        url: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.layout: Layout | None = None
         self.joined = asyncio.Event()
@@ -73,8 +77,18 @@ class Session(RebalanceListener):
         self._member: Member | None = None
         self._producer: Producer | None = None
         self._feeding: Feeding | None = None
+        self.neighbours = Neighbours(
+            self, workplace, url, settings, topology.tables, journal, clock
+        )
         self._tasks = Tasks(
-            opening, self.topics.ensure, clock, spawn, failed, self._fail, self._replied
+            opening,
+            self.neighbours.copies,
+            self.topics.ensure,
+            clock,
+            spawn,
+            failed,
+            self._fail,
+            self._replied,
         )
         self._awaited: set[Task] = set()
         self._asked = asyncio.Event()
@@ -113,6 +127,7 @@ class Session(RebalanceListener):
             self._commit_when_asked(),
             self._topology.calls.serve(self._journal),
             feeding.resume_at_rest(),
+            self.neighbours.run(self._producer),
             self._watch(),
         ]
         running = [asyncio.ensure_future(part) for part in parts]
@@ -147,6 +162,8 @@ class Session(RebalanceListener):
         self._stopping = True
         self._announcer.close()
         await self._tasks.close()
+        if self._producer is not None:
+            await self.neighbours.leave()
         if self._member is not None:
             await self._member.close()
         if self._producer is not None:
@@ -184,6 +201,8 @@ class Session(RebalanceListener):
                 names = ', '.join(sorted(layout.missing))
                 LOGGER.warning('Streams: waiting for topics that do not exist yet: %s', names)
             self.layout = self._feeding.layout = self._tasks.layout = layout
+            self.neighbours.layout = layout
+            self.neighbours.choose()
             if layout.topics:
                 await self._member.subscribe(sorted(layout.topics), self._former_name())
         if not layout.topics:
@@ -336,6 +355,11 @@ class Session(RebalanceListener):
         await self._commit(self.tasks.values())
 
     # How it is
+
+    @property
+    def generation(self) -> int:
+        """Of the group, as we know it; -1 while we are not in it."""
+        return -1 if self._member is None else self._member.generation
 
     @property
     def settled(self) -> bool:

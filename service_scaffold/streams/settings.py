@@ -48,7 +48,8 @@ class StreamSettings:
         reply_prefix: What the name of that one begins with.
         reply_expires_s: How long `ask` waits for an answer.
         reply_create: Whether the topic of `reply_to` is made when it is missing.
-        url: Where other workers reach this one.
+        url: Where other workers reach this one; None: where its HTTP server listens.
+        registry: Whether workers make themselves known to each other.
         elect: Whether the workers have a leader, also when nothing declared asks for one.
         may_elect: Whether they may have one at all.
         timezone: Of crontabs that name none; None is UTC.
@@ -85,6 +86,7 @@ class StreamSettings:
     reply_expires_s: float = 120.0
     reply_create: bool = False
     url: str | None = None
+    registry: bool = True
     elect: bool = False
     may_elect: bool = True
     timezone: str | tzinfo | None = None

@@ -57,6 +57,12 @@ class PartitionState:
         self._cache[key] = value
         return value
 
+    def committed_scan(
+        self, first: bytes = b'', last: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what `scan` does, as of the last checkpoint."""
+        return self.store.scan(first, last)
+
     def scan(
         self, first: bytes = b'', last: bytes | None = None, over: Changes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:

@@ -10,6 +10,7 @@ from service_scaffold import errors
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Member, Producer
+from service_scaffold.streams.copies import Copies
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.node import Spawn
 from service_scaffold.streams.opening import Key, Opening
@@ -23,6 +24,7 @@ class Tasks:
     """Begins and ends the tasks of the partitions that are ours.
 
     Args:
+        copies: Give the stores of partitions that become ours.
         failed: Told of what the application cannot go on with.
         interrupted: Told of what another connection may mend.
         replied: Told of answers that go out; see `Task`.
@@ -36,6 +38,7 @@ class Tasks:
     def __init__(
         self,
         opening: Opening,
+        copies: Copies,
         ensure: Ensure,
         clock: Clock,
         spawn: Spawn,
@@ -47,6 +50,7 @@ class Tasks:
         self.layout: Layout | None = None
         self.changing = asyncio.Lock()
         self._opening = opening
+        self._copies = copies
         self._ensure = ensure
         self._clock = clock
         self._spawn = spawn
@@ -88,6 +92,8 @@ class Tasks:
         count, number = key
         agents = self.layout.agents[count]
         task = Task(number, count, agents, self._clock, self._stopped, self._replied)
+        for table in self.layout.tables(count):
+            self._copies.release(table, number)
         self.by_key[key] = task
         self._member.pause(task.partitions)
         self._starting[key] = starting = self._spawn(self._start(task), f'start of {task}')
@@ -107,6 +113,7 @@ class Tasks:
             await self._clock.sleep(self._opening.delay_s)
         while True:
             try:
+                await self._copies.until_whole()
                 await self._opening.open(
                     task,
                     self.layout.tables(task.count),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
-from functools import partial
 from typing import Any, cast
 
 from service_scaffold import errors
@@ -26,15 +24,14 @@ from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.tables import table as tables
 from service_scaffold.streams.tables.buffer import JoinBuffer
-from service_scaffold.streams.tables.making import Windowing, make_table
+from service_scaffold.streams.tables.kinds import TableKinds
 from service_scaffold.streams.topic import RecordMetadata, Topic, TopicOptions, check_guarantee
 from service_scaffold.streams.trial import trials
-from service_scaffold.streams.window_plan import Windows
 
 Seconds = float
 
 
-class Topology(Leading, Duties, Channels, Sending):
+class Topology(TableKinds, Leading, Duties, Channels, Sending):
     """Everything that was declared; nothing of it runs before the application starts.
 
     Attributes:
@@ -301,56 +298,6 @@ class Topology(Leading, Duties, Channels, Sending):
                 await self._rested.wait()
         except TimeoutError:
             return
-
-    # Tables
-
-    def Table(  # noqa: N802 - the name that users know
-        self,
-        name: str,
-        *,
-        default: Any = None,
-        key_type: Any = None,
-        value_type: Any = None,
-        key_serializer: Any = None,
-        value_serializer: Any = None,
-        partitions: int | None = None,
-        window: Windows | None = None,
-        ttl: float | timedelta | None = None,
-        help: str | None = None,
-        **timed: Any,
-    ) -> tables.Table:
-        """Declare a table; see `Table`, and `WindowedTable` or `ExpiringTable`.
-
-        Args:
-            window: A value for each key and window.
-            ttl: Seconds after which a key that is not written any more is gone.
-            timed: `on_window_close`, `on_late`, `idle_advance`; see `WindowedTable`.
-
-        Raises:
-            ValueError: The name is taken, or the options contradict each other.
-        """
-        if name in self.tables:
-            raise ValueError(f'There is a table {name!r} already')
-        make = partial(
-            make_table,
-            name,
-            f'{self.id}-{name}-changelog',
-            self.topic,
-            default=default,
-            key_type=key_type,
-            value_type=value_type,
-            key_serializer=key_serializer,
-            value_serializer=value_serializer,
-            partitions=partitions,
-            help=help or '',
-        )
-        table = self.tables[name] = make(window=window, ttl=ttl, **timed)
-        table.outlet = self
-        table.rewindow = Windowing(self.tables, table, make)
-        return table
-
-    table = Table
-    """The same as `Table`."""
 
     # Sending
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from service_scaffold import errors, features, scheduler
 from service_scaffold.journal.base import Journal, NewRecord
+from service_scaffold.streams.forwarding import Forwarder, url_of
 from service_scaffold.streams.inlets import Inlets
 from service_scaffold.streams.liveness import Liveness
 from service_scaffold.streams.opening import Opening
+from service_scaffold.streams.progress import Progress
 from service_scaffold.streams.routines import Routines
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.topic import RecordMetadata
@@ -74,6 +76,7 @@ class Worker(features.ServiceFeature):
         self.routines = Routines(topology, self._clock, self._spawn)
         self.ready = asyncio.Event()
         self.inlets: Inlets | None = None
+        self.forwarder = Forwarder()
 
     async def startup(self, app: web.Application) -> None:
         """Begin to connect; agents run as soon as the broker is there."""
@@ -127,6 +130,7 @@ class Worker(features.ServiceFeature):
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
+        await self.forwarder.close()
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._workplace is not None:
@@ -144,20 +148,37 @@ class Worker(features.ServiceFeature):
             return features.Health(ok=False, ready=False, detail=detail)
         if session.layout is not None and session.layout.missing:
             detail['missing_topics'] = sorted(session.layout.missing)
-        if self._opening is not None and self._opening.progress:
+        if self.recovering:
             detail['recovering'] = {
-                f'{table}/{number}': f'{progress.read} of {progress.total}'
-                for (table, number), progress in self._opening.progress.items()
+                f'{table}/{number}': str(progress)
+                for (table, number), progress in self.recovering.items()
+            }
+        copies = session.neighbours.copies
+        if copies.by_place:
+            detail['copies'] = {
+                f'{table}/{number}': {'behind': copy.lag}
+                for (table, number), copy in sorted(copies.by_place.items())
             }
         stalls = self._liveness.stalls
         if stalls:
             detail['stalled'] = [stall.shown() for stall in stalls]
         waiting = [str(task) for task in session.tasks.values() if task.phase == 'recovering']
-        ready = session.joined.is_set() and not waiting and not stalls
+        ready = session.joined.is_set() and copies.whole and not waiting and not stalls
         detail['partitions'] = sum(len(task.partitions) for task in session.tasks.values())
         return features.Health(
             ok=ready and 'missing_topics' not in detail, ready=ready, detail=detail
         )
+
+    @property
+    def recovering(self) -> Mapping[tuple[str, int], Progress]:
+        """How far the recovery of each table and partition is, while there are any."""
+        return {} if self._opening is None else self._opening.progress
+
+    def _url(self) -> str | None:
+        """Return where other workers reach this one, None where no HTTP server is known of."""
+        if self.topology.settings.url is not None:
+            return self.topology.settings.url
+        return url_of(features.get_lifecycle(self.app).address)
 
     async def append(self, record: NewRecord) -> RecordMetadata:
         """Append a record that belongs to no event, waiting for a connection for a while.
@@ -233,7 +254,13 @@ class Worker(features.ServiceFeature):
 
     async def _use(self, journal: Journal) -> None:
         assert self._workplace is not None
-        opening = self._opening = Opening(journal, self.topology.settings, self._workplace.stores)
+        opening = self._opening = Opening(
+            journal,
+            self.topology.settings,
+            self._workplace.stores,
+            self._clock,
+            self.topology.restore_listeners,
+        )
         session = Session(
             self.topology,
             self.topology.settings,
@@ -243,6 +270,7 @@ class Worker(features.ServiceFeature):
             self._clock,
             self._spawn,
             self.fail,
+            self._url,
         )
         self.session = session
         self._connected.set()

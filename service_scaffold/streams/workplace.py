@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.stores import Backend, Claim, claim, open_backend
 
 MEMBER_FILE = 'member'
+WORKER_FILE = 'worker'
 
 
 class Workplace:
@@ -28,6 +31,7 @@ class Workplace:
     def __init__(self, settings: StreamSettings, stores: Backend | None = None) -> None:
         self._claim: Claim | None = None
         self._member_id = ''
+        self._worker_id = uuid.uuid4().hex[:12]
         if stores is not None:
             self.stores = stores
             return
@@ -39,6 +43,16 @@ class Workplace:
         except BaseException:
             self._release()
             raise
+
+    @property
+    def worker_id(self) -> str:
+        """The name of whoever works here, kept with the directory: copies stay where they are."""
+        if self._claim is None:
+            return self._worker_id
+        path = self._claim.path / WORKER_FILE
+        if not path.exists():
+            path.write_text(self._worker_id)
+        return path.read_text().strip()
 
     @property
     def member_id(self) -> str:

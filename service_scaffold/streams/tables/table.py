@@ -8,12 +8,12 @@ from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.journal.base import TopicPartition
-from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.joins import How
 from service_scaffold.streams.state import Changes, PartitionState
 from service_scaffold.streams.stream import Stream
+from service_scaffold.streams.tables.place import Placed
 from service_scaffold.streams.tables.table_join import TableJoin
 from service_scaffold.streams.topic import Outlet, TopicOptions
 from service_scaffold.streams.window_plan import Windows
@@ -30,7 +30,7 @@ class TableView:
     table: Any
 
 
-class Table(MutableMapping[Any, Any]):
+class Table(Placed, MutableMapping[Any, Any]):
     """A mapping, partitioned like the topics whose agents write it; made by `app.Table`.
 
     In an agent it is the partition of the event in hand: reads see all that was written before,
@@ -82,6 +82,8 @@ class Table(MutableMapping[Any, Any]):
         self.here: dict[int, PartitionState] = {}
         self.outlet: Outlet | None = None
         self.joins: list[TableJoin] = []
+        self.copies: dict[int, PartitionState] = {}
+        self.recovered: list[Callable[..., Any]] = []
         self.replaced = False
         self.rewindow: Callable[[Windows, dict[str, Any]], Table] | None = None
         self._default = default
@@ -180,22 +182,16 @@ class Table(MutableMapping[Any, Any]):
 
     def _elsewhere(self, data: bytes, key: Any) -> bytes | None:
         """Look a key up in what this worker owns."""
-        number = partition_of(data, self.count) if self.count else -1
-        first = self.here.get(number)
+        visible = self.visible
+        first = visible.get(self._home(data))
         if first is not None and (value := self._committed(first, data)) is not None:
             return value
-        for state in self.here.values():  # an event's partition need not be that of its key
+        for state in visible.values():  # an event's partition need not be that of its key
             if state is not first and (value := self._committed(state, data)) is not None:
                 return value
         if first is None:
             raise self._not_owned(key)
         return None
-
-    def _not_owned(self, key: Any) -> errors.NotOwned:
-        return errors.NotOwned(
-            f'Table {self.name}: the partition of {key!r} is not here; ask the worker that'
-            ' owns it, with @app.table_route'
-        )
 
     def _committed(self, state: PartitionState, data: bytes) -> bytes | None:
         """Look a key up in a partition, as of the last checkpoint."""
@@ -226,13 +222,18 @@ class Table(MutableMapping[Any, Any]):
         return True
 
     def _scan(self) -> Iterator[tuple[bytes, bytes]]:
+        return self._between()
+
+    def _between(
+        self, first: bytes = b'', last: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         lane = LANE.get()
         if lane is not None and lane.effective:
             state = lane.unit.state(self)
-            yield from state.scan(over=lane.effects.writes.get(state))
+            yield from state.scan(first, last, over=lane.effects.writes.get(state))
             return
-        for _, state in sorted(self.here.items()):
-            yield from state.store.scan()
+        for _, state in sorted(self.visible.items()):
+            yield from state.committed_scan(first, last)
 
     def clear(self) -> None:
         """Delete every key of the partition."""

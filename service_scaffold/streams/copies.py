@@ -1,0 +1,310 @@
+"""Copies of table partitions that other workers own: standbys, and the rest of global tables.
+
+A copy follows the changelog into a store of this worker. When the partition becomes ours, its
+store is almost where the changelog ends, and the recovery reads the rest.
+
+What is not committed does not count. Under exactly-once the log shows committed records only.
+Otherwise the records of a checkpoint are kept beside the store until one of the next checkpoint
+comes. A checkpoint that was given up looks the same from here; so the store notes the highest one
+in it, and a recovery that finds that above the committed one builds the store anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from service_scaffold import errors
+from service_scaffold.clock import Clock
+from service_scaffold.journal.base import Journal, Reader, Record, TopicPartition
+from service_scaffold.streams.checkpoint import checkpoint_of, read_position, write_position
+from service_scaffold.streams.state import Changes, PartitionState
+from service_scaffold.streams.stores.base import Backend
+from service_scaffold.streams.tables.table import Table
+
+LOGGER = logging.getLogger(__name__)
+
+BATCH = 5_000
+WAIT_S = 0.5
+ENDS_EVERY_S = 2.0
+"""How often the ends of changelogs are looked at, for the lag."""
+AGAIN_S = 5.0
+"""How long a partition is left alone whose store could not be used."""
+
+
+class CopyState(PartitionState):
+    """A partition as its changelog tells it: with what may not be in the store yet."""
+
+    def committed(self, key: bytes) -> bytes | None:
+        for layer in (self._applied, self._flushing):
+            if key in layer:
+                return layer[key]
+        return super().committed(key)
+
+    def committed_scan(
+        self, first: bytes = b'', last: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return self.scan(first, last)
+
+
+class Copy:
+    """One partition of a table, followed.
+
+    Attributes:
+        table: Its table.
+        state: What is here.
+        start: Where its changelog has to be read from.
+        next: The offset after the last record that was taken.
+        end: Where the changelog ended when it was looked at last.
+        goal: Where it ended when the copy was opened.
+    """
+
+    def __init__(self, table: Table, state: CopyState, first: int, end: int) -> None:
+        self.table = table
+        self.state = state
+        self.end = self.goal = end
+        position = read_position(state.store.position)
+        if position is not None and not first <= position.offset <= end:
+            state.store.wipe()
+            position = None
+        self.start = self.next = first if position is None else position.offset
+        self._highest = 0 if position is None else position.checkpoint
+        self._checkpoint = 0
+
+    @property
+    def where(self) -> TopicPartition:
+        """Its changelog."""
+        return self.table.logged(self.state.partition)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all is here that was there when it was opened."""
+        return self.next >= self.goal
+
+    @property
+    def lag(self) -> int:
+        """How many records, counted in offsets, it is behind."""
+        return max(0, self.end - self.next)
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Take the next records of the changelog."""
+        changes: Changes = {}
+        for record in records:
+            checkpoint = checkpoint_of(record)
+            if checkpoint != self._checkpoint:
+                self.state.apply(changes)
+                changes = {}
+                self._store(record.offset)
+                self._checkpoint = checkpoint
+            if record.key is not None:
+                changes[record.key] = record.value
+        self.state.apply(changes)
+        self.next = records[-1].offset + 1
+        if self._checkpoint == 0:
+            self._store(self.next)
+
+    def _store(self, offset: int) -> None:
+        """Write what is known to be committed: all below `offset`."""
+        if self.state.dirty:
+            self._highest = max(self._highest, self._checkpoint)
+            self.state.take()
+            self.state.settle(write_position(offset, self._highest))
+
+    def read_to(self, offset: int) -> None:
+        """Note that there is nothing below `offset` that was not taken."""
+        self.next = max(self.next, offset)
+
+
+class Copies:
+    """Follows the changelogs of the partitions that are wanted here and owned elsewhere.
+
+    Args:
+        owned: Tells whether a task of ours has a partition of a table, by partition count and
+            number; then its store is not ours to open.
+
+    Attributes:
+        by_place: What is followed, by table name and partition.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        stores: Backend,
+        clock: Clock,
+        owned: Callable[[tuple[int, int]], bool],
+    ) -> None:
+        self.by_place: dict[tuple[str, int], Copy] = {}
+        self._journal = journal
+        self._stores = stores
+        self._clock = clock
+        self._owned = owned
+        self._wanted: dict[tuple[str, int], Table] = {}
+        self._not_before: dict[tuple[str, int], float] = {}
+        self._changed = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._reader: Reader | None = None
+        self._read: dict[TopicPartition, Copy] = {}
+        self._ends_at = 0.0
+
+    def want(self, places: Iterable[tuple[Table, int]]) -> None:
+        """Follow these, and no others."""
+        self._wanted = {(table.name, number): table for table, number in places}
+        self._changed.set()
+
+    def release(self, table: Table, number: int) -> None:
+        """Let go of the store of a partition: it becomes ours."""
+        self._drop((table.name, number))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the global tables are here, as they were when they were opened."""
+        return not self._missing()
+
+    def _missing(self) -> list[str]:
+        return [
+            f'{name}/{number}'
+            for (name, number), table in self._wanted.items()
+            if table.is_global
+            and not self._owned((table.count or 0, number))
+            and not ((copy := self.by_place.get((name, number))) is not None and copy.whole)
+        ]
+
+    async def until_whole(self) -> None:
+        """Wait until the global tables are here."""
+        while not self.whole:
+            self._moved.clear()
+            await self._moved.wait()
+
+    # Following
+
+    async def run(self) -> None:
+        """Follow until cancelled, or until the connection is lost.
+
+        Raises:
+            ConnectionLost: The connection has ended.
+        """
+        try:
+            while True:
+                await self._open_and_close()
+                if self.by_place:
+                    await self._follow()
+                else:
+                    self._tell()
+                    self._changed.clear()
+                    await self._changed.wait()
+        finally:
+            self.close()
+            if self._reader is not None:
+                await self._reader.close()
+
+    def close(self) -> None:
+        """Close all stores."""
+        for place in list(self.by_place):
+            self._drop(place)
+
+    async def _open_and_close(self) -> None:
+        now = self._clock.monotonic()
+        wanted = {
+            place: table
+            for place, table in self._wanted.items()
+            if not self._owned((table.count or 0, place[1]))
+            and self._not_before.get(place, now) <= now
+        }
+        for place in [place for place in self.by_place if place not in wanted]:
+            self._drop(place)
+        fresh = {p: table for p, table in wanted.items() if p not in self.by_place}
+        if fresh:
+            logs = [table.logged(number) for (_, number), table in fresh.items()]
+            first = await self._journal.offsets(logs, 'first')
+            end = await self._journal.offsets(logs, 'end')
+            for place, table in fresh.items():
+                where = table.logged(place[1])
+                self._open(place, table, first[where], end[where])
+        await self._assign()
+
+    def _open(self, place: tuple[str, int], table: Table, first: int, end: int) -> None:
+        name, number = place
+        if self._owned((table.count or 0, number)):
+            return  # it has become ours while we asked
+        try:
+            store = self._stores.open(name, number)
+            state = CopyState(name, number, store, table.logged(number))
+            copy = Copy(table, state, first, end)
+        except errors.StoreError as error:
+            self._leave_alone(place, error)
+            return
+        self.by_place[place] = copy
+        table.copies[number] = state
+
+    def _leave_alone(self, place: tuple[str, int], error: Exception) -> None:
+        LOGGER.warning('Table %s, partition %d cannot be copied: %s', *place, error)
+        self._not_before[place] = self._clock.monotonic() + AGAIN_S
+        self._drop(place)
+
+    def _drop(self, place: tuple[str, int]) -> None:
+        copy = self.by_place.pop(place, None)
+        if copy is not None:
+            copy.table.copies.pop(place[1], None)
+            copy.state.close()
+
+    async def _assign(self) -> None:
+        following = {copy.where: copy for copy in self.by_place.values()}
+        if following == self._read:
+            return
+        if self._reader is None:
+            self._reader = await self._journal.reader()
+        await self._reader.assign({where: copy.next for where, copy in following.items()})
+        # A partition that was ours in between may be at another place than the reader remembers.
+        await self._reader.seek({where: copy.next for where, copy in following.items()})
+        self._read = following
+
+    async def _follow(self) -> None:
+        """Take what comes next."""
+        assert self._reader is not None
+        try:
+            records = await self._reader.fetch(BATCH, WAIT_S)
+        except errors.OffsetsLost as error:
+            self._begin_again(error)
+            return
+        places = {copy.where: place for place, copy in self.by_place.items()}
+        runs: dict[TopicPartition, list[Record]] = {}
+        for record in records:
+            runs.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+        for where, run in runs.items():
+            if where in places:
+                self._take(places[where], run)
+        await self._look_at_ends()
+        self._tell()
+
+    def _take(self, place: tuple[str, int], records: Sequence[Record]) -> None:
+        copy = self.by_place[place]
+        try:
+            copy.take(records)
+        except errors.StoreError as error:
+            self._leave_alone(place, error)
+
+    def _begin_again(self, error: errors.OffsetsLost) -> None:
+        """Drop the copies of what has left the log; they are opened anew."""
+        lost = {TopicPartition(*where) for where in error.offsets}
+        for place, copy in list(self.by_place.items()):
+            if copy.where in lost:
+                LOGGER.warning('Table %s, partition %d is copied anew: %s', *place, error)
+                copy.state.store.wipe()
+                self._drop(place)
+        self._read = {}
+
+    async def _look_at_ends(self) -> None:
+        assert self._reader is not None
+        for copy in self.by_place.values():
+            if copy.where in self._read:
+                copy.read_to(self._reader.position(copy.where))
+        now = self._clock.monotonic()
+        if now - self._ends_at >= ENDS_EVERY_S:
+            self._ends_at = now
+            ends = await self._journal.offsets(sorted(self._read), 'end')
+            for copy in self.by_place.values():
+                copy.end = ends.get(copy.where, copy.end)
+
+    def _tell(self) -> None:
+        self._moved.set()
