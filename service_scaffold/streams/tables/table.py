@@ -134,6 +134,20 @@ class Table(Placed, MutableMapping[Any, Any]):
             self._tell_joins()
         self._write(self._encode_key(key), None)
 
+    def pop(self, key: Any, *default: Any) -> Any:
+        """Remove a key, and return its value; of a missing one `default`, else KeyError."""
+        if default and key not in self:
+            return default[0]
+        value = self[key]
+        del self[key]
+        return value
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key, after storing `default` where it is missing."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
     def _encode_key(self, key: Any) -> bytes:
         if self.replaced:
             raise errors.StreamError(f'Table {self.name} has windows now; use what has made them')
