@@ -191,7 +191,7 @@ CONSUMER_OPTIONS = (
 
 REPLY_OPTIONS = (
     Option('reply-to', "Topic of answers [one of this worker's own]"),
-    Option('reply-to-prefix', 'What the name of that topic begins with [ID-reply-]'),
+    Option('reply-to-prefix', 'What the name of that topic begins with [ID-]'),
     _seconds('reply-expires', 'Wait so long for an answer [%(default)s]', 120.0),
     Option('reply-create-topic', 'Make the topic of --reply-to', switch=True),
 )

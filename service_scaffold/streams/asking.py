@@ -122,7 +122,8 @@ class Askable:
             PublishError: The question could not be sent.
             ConnectionLost: The application stops.
         """
-        return await self._ask(value, key, timeout, **options)
+        with self._calls.waiting():
+            return await self._ask(value, key, timeout, **options)
 
     def ask_nowait(
         self,
@@ -234,7 +235,8 @@ class Askable:
         fed = False
         try:
             while waiting or not fed:
-                future = await done.get()
+                with self._calls.waiting():
+                    future = await done.get()
                 if future is feeding:
                     feeding.result()
                     fed = True

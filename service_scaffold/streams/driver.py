@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from service_scaffold.streams.asking import Askable
 from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.inlets import Inlets
+from service_scaffold.streams.lane import Lane
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.stores.base import Backend
 from service_scaffold.streams.stores.memory import MemoryBackend
@@ -112,9 +113,8 @@ class Driver:
         question = agent.ask_nowait(value, key, timeout)
         try:
             await self.settle()
-            while not question.done() and (due := self.clock.next_due) is not None:
-                await self.clock.advance(max(0.0, due - self.now))
-                await self.settle()
+            while not question.done() and (due := self._next_due()) is not None:
+                await self._move_to(due)
             return await question
         finally:
             question.cancel()
@@ -234,23 +234,28 @@ class Driver:
         if session.layout is not None and session.layout.missing:
             await session.look()
         inlets = worker.inlets
-        if inlets is not None and not inlets.idle:
+        if inlets is not None and not (inlets.idle or self._ask(inlets.lanes)):
             return await self._wait_for_bodies(inlets)
         if not session.settled or await session.lags():
             await asyncio.sleep(0)
             return False
-        if not session.idle:
+        if not (session.idle or self._ask(session.lanes)):
             return await self._wait_for_bodies(session)
         await session.flush()
         await _turn()
         calls = self._topology.calls
         return (
-            session.idle
-            and (inlets is None or inlets.idle)
+            (session.idle or self._ask(session.lanes))
+            and (inlets is None or inlets.idle or self._ask(inlets.lanes))
             and not session.dirty
             and not await session.lags()
             and not await calls.lags()
         )
+
+    def _ask(self, lanes: Iterable[Lane]) -> bool:
+        """Tell whether all bodies that are busy wait for an agent's answer, and it for nobody."""
+        hands = self._topology.calls.hands
+        return bool(hands) and all(lane.idle or lane in hands for lane in lanes)
 
     async def _wait_for_start(self) -> bool:
         due = self.clock.next_due

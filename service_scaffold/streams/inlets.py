@@ -109,6 +109,10 @@ class Inlet:
         outgoing: Takes what it sends to topics.
         answered: Takes the answers to questions that came over the channel.
         failed: Told when an error hook wants the application to end.
+
+    Attributes:
+        agent: Which one.
+        lanes: The runs of its body.
     """
 
     def __init__(
@@ -125,7 +129,7 @@ class Inlet:
         self._outgoing = outgoing
         self._answered = answered
         self._failed = failed
-        self._lanes = [Lane(agent, self, self._finished, clock) for _ in range(agent.concurrency)]
+        self.lanes = [Lane(agent, self, self._finished, clock) for _ in range(agent.concurrency)]
         self._handed: dict[int, ChannelRecord] = {}
         self._draining = False
         agent.on_rest = self._feed
@@ -133,7 +137,7 @@ class Inlet:
 
     def start(self, spawn: Spawn) -> None:
         """Start the lanes."""
-        for lane in self._lanes:
+        for lane in self.lanes:
             lane.start(spawn)
         self._feed()
 
@@ -144,11 +148,11 @@ class Inlet:
             record = queue.popleft()
             self._handed[record.offset] = record
             place = record.offset if record.key is None else hash(record.key)
-            self._lanes[place % len(self._lanes)].put(record)
+            self.lanes[place % len(self.lanes)].put(record)
         self._channel.wake()
 
     def _taken(self) -> int:
-        return sum(lane.waiting for lane in self._lanes)
+        return sum(lane.waiting for lane in self.lanes)
 
     def _finished(self, event: Event) -> None:
         self._handed.pop(event.offset, None)
@@ -160,28 +164,28 @@ class Inlet:
 
     def wake(self) -> None:
         """Go on: there is room for what the agent sends."""
-        for lane in self._lanes:
+        for lane in self.lanes:
             lane.wake()
 
     @property
     def resting(self) -> bool:
         """Whether no body is busy with a value."""
-        return all(lane.resting for lane in self._lanes)
+        return all(lane.resting for lane in self.lanes)
 
     @property
     def idle(self) -> bool:
         """Whether every body waits for a value that has not come yet."""
-        return not self._reader.queue and all(lane.idle for lane in self._lanes)
+        return not self._reader.queue and all(lane.idle for lane in self.lanes)
 
     @property
     def backing_off(self) -> bool:
         """Whether a body pauses before another attempt."""
-        return any(lane.backing_off for lane in self._lanes)
+        return any(lane.backing_off for lane in self.lanes)
 
     async def close(self) -> None:
         """End the lanes; what is not finished goes back into the channel."""
         self._draining = True
-        await asyncio.gather(*(lane.close() for lane in self._lanes))
+        await asyncio.gather(*(lane.close() for lane in self.lanes))
         self._reader.close(self._handed.values())
 
     # Asked by the lanes
@@ -255,6 +259,11 @@ class Inlets:
     def _wake(self) -> None:
         for inlet in self._inlets:
             inlet.wake()
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """All runs of bodies."""
+        return [lane for inlet in self._inlets for lane in inlet.lanes]
 
     @property
     def _busy(self) -> bool:

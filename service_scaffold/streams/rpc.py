@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from service_scaffold import errors
 from service_scaffold.clock import Clock, SystemClock
 from service_scaffold.journal.base import Journal, Reader, TopicPartition, TopicSpec
+from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.transports import headers
 
@@ -40,10 +43,12 @@ class Calls:
 
     Attributes:
         late: Answers that nobody waited for any more.
+        hands: How often each lane waits for answers now; None is whoever asks outside of agents.
     """
 
     def __init__(self, asker: Asker) -> None:
         self.late = 0
+        self.hands: Counter[Hand | None] = Counter()
         self._asker = asker
         self.clock: Clock = SystemClock()
         self._own = str(uuid.uuid4())
@@ -120,6 +125,16 @@ class Calls:
             alarm.cancel()
             if not future.cancel() and not future.cancelled():
                 future.exception()  # seen, even if something else was raised before it
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Note that whoever runs here waits for answers, and for nothing else, meanwhile."""
+        hand = LANE.get()
+        self.hands[hand] += 1
+        try:
+            yield
+        finally:
+            self.hands -= Counter([hand])
 
     def begin(self, question: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Ask in the background; a failure that nobody looks at is no complaint."""

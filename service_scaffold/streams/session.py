@@ -19,6 +19,7 @@ from service_scaffold.journal.base import (
 )
 from service_scaffold.streams.announcing import Announcer
 from service_scaffold.streams.feeding import Feeding
+from service_scaffold.streams.lane import Lane
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.neighbours import Neighbours
 from service_scaffold.streams.node import Spawn
@@ -333,7 +334,7 @@ class Session(RebalanceListener):
 
     def _replied(self, task: Task, topics: frozenset[str]) -> None:
         self.topics.replies |= topics
-        if self._settings.guarantee == 'exactly_once':
+        if self._settings.guarantee == 'exactly_once' or self._settings.publish_on_commit:
             self._awaited.add(task)
             self._asked.set()
 
@@ -370,6 +371,11 @@ class Session(RebalanceListener):
     def idle(self) -> bool:
         """Whether no body has anything to do with what was fetched."""
         return all(task.at_rest for task in self.tasks.values())
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """All runs of bodies."""
+        return [lane for task in self.tasks.values() for node in task.nodes for lane in node.lanes]
 
     @property
     def dirty(self) -> bool:

@@ -265,6 +265,33 @@ async def test_an_agent_asks_another_while_it_handles_an_event(app, double):
         assert await t.ask(plus, 10) == 21
 
 
+async def test_time_can_pass_while_an_agent_waits_for_an_answer(app):
+    found = []
+
+    @app.agent()
+    async def silent(stream):
+        async for _ in stream:
+            if False:
+                yield
+
+    @app.agent()
+    async def hopeful(stream):
+        async for n in stream:
+            try:
+                await silent.ask(n, timeout=30)
+            except TimeoutError as error:
+                found.append(str(error))
+
+    async with drive(app) as t:
+        await hopeful.cast(1)
+        await t.settle()
+        assert found == []
+        await t.advance(29)
+        assert found == []
+        await t.advance(2)
+        assert found == ['Agent silent has not answered within 30 s']
+
+
 async def test_a_question_handed_on_is_answered_by_the_other(app, double):
     @app.agent()
     async def front(stream):
