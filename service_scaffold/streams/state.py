@@ -92,6 +92,20 @@ class PartitionState:
                 yield upper[0], upper[1]
             upper = next(fresh, None)
 
+    def first_key(self, first: bytes, last: bytes) -> bytes | None:
+        """Return the first key of a scan, at the cost of that only; None without one."""
+        changed = self._changed(first, last)
+        fresh = next((key for key in changed if self._newest(key) is not None), None)
+        start, count = first, 1
+        while True:
+            rows = self.store.head(start, last if fresh is None else fresh, count)
+            for key, _ in rows:
+                if key not in self._applied and key not in self._flushing:
+                    return key
+            if len(rows) < count:
+                return fresh
+            start, count = rows[-1][0] + b'\0', count * 4
+
     def _newest(self, key: bytes) -> bytes | None:
         return self._applied[key] if key in self._applied else self._flushing[key]
 

@@ -11,6 +11,7 @@ import importlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from service_scaffold import errors
@@ -58,6 +59,10 @@ class Store(ABC):
         The rows are those of the moment of the call, whatever is written meanwhile. If the store
         is closed on the way, the iterator raises `StoreError` instead of ending early.
         """
+
+    def head(self, first: bytes, last: bytes | None, count: int) -> list[tuple[bytes, bytes]]:
+        """Return the first `count` rows of a scan, at the cost of those only."""
+        return list(islice(self.scan(first, last), count))
 
     @abstractmethod
     def __len__(self) -> int:

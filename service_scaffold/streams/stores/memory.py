@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from service_scaffold import errors
@@ -55,6 +56,12 @@ class MemoryStore(Store):
             contents = self._held()
             data = contents.data
             return self._rows([(key, data[key]) for key in contents.keys_between(first, last)])
+
+    def head(self, first: bytes, last: bytes | None, count: int) -> list[tuple[bytes, bytes]]:
+        with self._lock:
+            contents = self._held()
+            data = contents.data
+            return [(key, data[key]) for key in islice(contents.keys_between(first, last), count)]
 
     def __len__(self) -> int:
         return len(self._held().data)

@@ -97,18 +97,21 @@ class SqliteStore(Store):
         return None if row is None else row[0]
 
     def scan(self, first: bytes = b'', last: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        query, bounds = (_SCAN, (first,)) if last is None else (_SCAN_UNTIL, (first, last))
-        try:
-            with self._reading:
-                # Most scans are short: these cost no connection of their own.
-                rows = self._reader.execute(f'{query} LIMIT {_CHUNK}', bounds).fetchall()
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
+        # Most scans are short: these cost no connection of their own.
+        rows = self.head(first, last, _CHUNK)
         if len(rows) < _CHUNK:
             return iter(rows)
-        scan = self._long_scan(query, bounds)
+        scan = self._long_scan(*_query(first, last))
         next(scan)  # takes the snapshot now
         return scan
+
+    def head(self, first: bytes, last: bytes | None, count: int) -> list[tuple[bytes, bytes]]:
+        query, bounds = _query(first, last)
+        try:
+            with self._reading:
+                return self._reader.execute(f'{query} LIMIT ?', (*bounds, count)).fetchall()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
 
     def __len__(self) -> int:
         self._check_open()
@@ -228,3 +231,7 @@ def _statements(rows: int) -> tuple[str, str]:
     """Return the text that inserts what is new among `rows` rows, and the one that stores all."""
     insert = 'INSERT INTO data VALUES ' + ','.join(['(?, ?)'] * rows) + ' ON CONFLICT (key) DO '
     return insert + 'NOTHING', insert + 'UPDATE SET value = excluded.value'
+
+
+def _query(first: bytes, last: bytes | None) -> tuple[str, tuple[bytes, ...]]:
+    return (_SCAN, (first,)) if last is None else (_SCAN_UNTIL, (first, last))

@@ -34,6 +34,10 @@ def _alarm(at_ms: int, key: bytes) -> bytes:
     return b'x' + keys.encode_close(at_ms, key, 0)
 
 
+def _after(ms: int) -> bytes:
+    return b'x' + keys.close_range(ms)[1]
+
+
 class ExpiringTable(Table):
     """A table with `ttl`: a key is gone so many seconds after its last write.
 
@@ -101,8 +105,9 @@ class ExpiringTable(Table):
             written_ms = max(written_ms, _written_ms(old))
         cells.put(place, _TIME.pack(written_ms) + value)
         if self._live(old, now_ms) is None:  # its alarm may go off before this is applied
-            cells.put(_alarm(written_ms + self.ttl_ms, key), b'')
-            keeper.due_at(lane, written_ms + self.ttl_ms)
+            at_ms = max(written_ms + self.ttl_ms, now_ms + 1)  # one in the past goes off never
+            cells.put(_alarm(at_ms, key), b'')
+            keeper.due_at(lane, at_ms)
 
     def changed_keys(self, changes: Changes) -> Iterable[bytes]:
         return [place[1:] for place in changes if place[:1] == b'v']
@@ -136,7 +141,7 @@ class ExpiringKeeper(Keeper):
 
     async def _sweep(self, limit_ms: int) -> None:
         cells = self.cells
-        due = cells.scan(b'x', b'x' + keys.close_range(limit_ms)[1])
+        due = cells.scan(_after(self.since_ms), _after(limit_ms))
         for number, (alarm, _) in enumerate(due, 1):
             key, _ = keys.decode_close(alarm[1:])
             data = cells.get(b'v' + key)
@@ -154,6 +159,5 @@ class ExpiringKeeper(Keeper):
                     return
 
     def _next_ms(self) -> int | None:
-        for alarm, _ in self.cells.scan(b'x', b'y'):
-            return keys.decode_close(alarm[1:])[1].end_ms
-        return None
+        alarm = self.state.first_key(_after(self.since_ms), b'y')
+        return None if alarm is None else keys.decode_close(alarm[1:])[1].end_ms

@@ -73,13 +73,14 @@ class Keeper(ABC):
         state: Its partition.
         ms: The stream time.
         next_ms: When something ends next; never later than in truth.
+        since_ms: Up to when everything has ended that had to. What is written ends after that.
         backing_off: Whether it pauses before another attempt.
     """
 
     def __init__(self, state: PartitionState, idle_s: float | None = None) -> None:
         self.table = state.table
         self.state = state
-        self.next_ms = NEVER
+        self.next_ms = self.since_ms = NEVER
         self.backing_off = False
         self.mark = Mark()
         self.ms = NEVER
@@ -211,6 +212,7 @@ class Keeper(ABC):
         self._failures = 0
         self.hand.apply()
         if not self._unit.held:
+            self.since_ms = max(self.since_ms, limit_ms)
             next_ms = self._next_ms()
             self.next_ms = FOREVER if next_ms is None else next_ms
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from service_scaffold.streams import window_keys as keys
+from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.stream_time import NEVER
 from service_scaffold.streams.tables.cells import Cells
 from service_scaffold.streams.window_plan import Reach, Window, Windows
@@ -92,11 +93,16 @@ class Shelf(ABC):
         """Yield all windows, or those of one key."""
 
     @abstractmethod
-    def sweep(self, cells: Cells, limit_ms: int, mark: Mark) -> Iterator[Kept | None]:
+    def sweep(
+        self, cells: Cells, since_ms: int, limit_ms: int, mark: Mark
+    ) -> Iterator[Kept | None]:
         """Yield the windows that are to be closed at `limit_ms`, those that end first first.
 
         Each is closed when the next one is asked for, see `closed`; what has expired is removed.
         None is a moment at which others may have their turn.
+
+        Args:
+            since_ms: All up to there was done before.
         """
 
     @abstractmethod
@@ -104,8 +110,12 @@ class Shelf(ABC):
         """Count a window as closed; return the new mark, which is to be written with that."""
 
     @abstractmethod
-    def next_ms(self, cells: Cells, mark: Mark) -> int | None:
-        """Return when a window closes or expires next, None if there is none."""
+    def next_ms(self, state: PartitionState, since_ms: int, mark: Mark) -> int | None:
+        """Return when a window closes or expires next, None if there is none.
+
+        Args:
+            since_ms: All up to there was done before.
+        """
 
     def pane(self, cells: Cells, key: bytes, window: Window) -> bytes | None:
         """Return what happened at exactly the time of a sliding window."""
@@ -125,7 +135,7 @@ class AlignedShelf(Shelf):
 
     @staticmethod
     def _until(end_ms: int) -> bytes:
-        return b'w' + keys.close_range(end_ms)[1]
+        return b'w' + keys.close_range(max(end_ms, NEVER))[1]
 
     def find(self, cells: Cells, key: bytes, t_ms: int) -> list[Window]:
         return []
@@ -148,15 +158,23 @@ class AlignedShelf(Shelf):
             if key is None or key == found:
                 yield Kept(found, window, data)
 
-    def sweep(self, cells: Cells, limit_ms: int, mark: Mark) -> Iterator[Kept | None]:
+    def _open(self, since_ms: int, mark: Mark) -> bytes:
+        """Return where those begin that have not closed."""
+        return max(mark.closed + b'\0', self._until(since_ms - self.windows.grace_ms))
+
+    def sweep(
+        self, cells: Cells, since_ms: int, limit_ms: int, mark: Mark
+    ) -> Iterator[Kept | None]:
+        start = self._open(since_ms, mark)
         end = self._until(limit_ms - self.windows.grace_ms)
-        if mark.closed < end:
-            for place, data in cells.scan(mark.closed + b'\0' if mark.closed else b'w', end):
+        if start < end:
+            for place, data in cells.scan(start, end):
                 yield Kept(*keys.decode_close(place[1:]), data)
         kept_ms = self._kept_ms
         if kept_ms is None:
             return
-        for number, (place, _) in enumerate(cells.scan(b'w', self._until(limit_ms - kept_ms)), 1):
+        gone = cells.scan(self._until(since_ms - kept_ms), self._until(limit_ms - kept_ms))
+        for number, (place, _) in enumerate(gone, 1):
             cells.put(place, None)
             if number % BREATH == 0:
                 yield None
@@ -164,16 +182,15 @@ class AlignedShelf(Shelf):
     def closed(self, cells: Cells, kept: Kept, mark: Mark) -> Mark:
         return mark._replace(closed=self._at(kept.key, kept.window))
 
-    def next_ms(self, cells: Cells, mark: Mark) -> int | None:
-        start = mark.closed + b'\0' if mark.closed else b'w'
+    def next_ms(self, state: PartitionState, since_ms: int, mark: Mark) -> int | None:
         times = []
-        for place, _ in cells.scan(start, b'x'):
-            times.append(self.windows.closes_at(keys.decode_close(place[1:])[1]))
-            break
+        opened = state.first_key(self._open(since_ms, mark), b'x')
+        if opened is not None:
+            times.append(self.windows.closes_at(keys.decode_close(opened[1:])[1]))
         if self._kept_ms is not None:
-            for place, _ in cells.scan(b'w', b'x'):
-                times.append(keys.decode_close(place[1:])[1].end_ms + self._kept_ms)
-                break
+            oldest = state.first_key(self._until(since_ms - self._kept_ms), b'x')
+            if oldest is not None:
+                times.append(keys.decode_close(oldest[1:])[1].end_ms + self._kept_ms)
         return min(times, default=None)
 
     @property
@@ -249,20 +266,21 @@ class ScatteredShelf(Shelf):
         old = self._read(cells, key, window.start_ms)
         record = _Record(window.end_ms, data, None if old is None else old.pane)
         cells.put(self._at(key, window.start_ms), _ENCODE(record))
-        return self._set_alarm(cells, key, window) if old is None else None
-
-    def put_pane(self, cells: Cells, key: bytes, window: Window, data: bytes) -> None:
-        record = self._read(cells, key, window.start_ms)
-        if record is None:
-            record = _Record(window.end_ms)
-            self._set_alarm(cells, key, window)
-        record.pane = data
-        cells.put(self._at(key, window.start_ms), _ENCODE(record))
-
-    def _set_alarm(self, cells: Cells, key: bytes, window: Window) -> int:
+        if old is not None:
+            return None
         at_ms = self.windows.closes_at(window)
         cells.put(self._alarm(at_ms, key, window.start_ms), b'')
         return at_ms
+
+    def put_pane(self, cells: Cells, key: bytes, window: Window, data: bytes) -> None:
+        record = self._read(cells, key, window.start_ms)
+        if record is None:  # its own window has closed
+            record = _Record(window.end_ms)
+            expires_at = self.windows.expires_at(window)
+            if expires_at is not None:
+                cells.put(self._alarm(expires_at, key, window.start_ms), b'')
+        record.pane = data
+        cells.put(self._at(key, window.start_ms), _ENCODE(record))
 
     def pane(self, cells: Cells, key: bytes, window: Window) -> bytes | None:
         record = self._read(cells, key, window.start_ms)
@@ -280,12 +298,18 @@ class ScatteredShelf(Shelf):
                 window = Window(-inverse.start_ms, record.end_ms)
                 yield Kept(found, window, record.value)
 
-    def sweep(self, cells: Cells, limit_ms: int, mark: Mark) -> Iterator[Kept | None]:
-        end = b'c' + keys.close_range(limit_ms)[1]
+    @staticmethod
+    def _after(ms: int) -> bytes:
+        return b'c' + keys.close_range(ms)[1]
+
+    def sweep(
+        self, cells: Cells, since_ms: int, limit_ms: int, mark: Mark
+    ) -> Iterator[Kept | None]:
         again = True
         while again:  # an alarm that was set anew may be due, too
             again = False
-            for number, (place, _) in enumerate(cells.scan(b'c', end), 1):
+            due_now = cells.scan(self._after(since_ms), self._after(limit_ms))
+            for number, (place, _) in enumerate(due_now, 1):
                 key, about = keys.decode_close(place[1:])
                 due, kept = self._see(cells, key, about, place)
                 again = again or (due is not None and due <= limit_ms)
@@ -325,7 +349,6 @@ class ScatteredShelf(Shelf):
             cells.put(self._at(kept.key, kept.window.start_ms), _ENCODE(record))
         return mark
 
-    def next_ms(self, cells: Cells, mark: Mark) -> int | None:
-        for place, _ in cells.scan(b'c', b'd'):
-            return keys.decode_close(place[1:])[1].end_ms
-        return None
+    def next_ms(self, state: PartitionState, since_ms: int, mark: Mark) -> int | None:
+        alarm = state.first_key(self._after(since_ms), b'd')
+        return None if alarm is None else keys.decode_close(alarm[1:])[1].end_ms

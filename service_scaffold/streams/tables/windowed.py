@@ -71,8 +71,6 @@ class WindowedTable(Table):
 
     joinable = False
 
-    joinable = False
-
     def __init__(
         self,
         name: str,
@@ -236,23 +234,22 @@ class WindowedTable(Table):
         keeper: WindowKeeper = state.keeper
         return Place(Cells(state, lane), keeper, event, keeper.time_of(event))
 
-    def _seen(self, key: bytes, shown: Any) -> list[Place]:
-        """Return where a key may be, best first: the partition of the event, or all here.
+    def _seen(self, key: bytes, shown: Any) -> Iterator[Place]:
+        """Yield where a key may be, best first: the partition of the event, or all here.
 
         Raises:
-            NotOwned: The key's partition is not here.
+            NotOwned: It is in none of them, and its own partition is not here.
         """
         lane = LANE.get()
         if lane is not None and lane.effective and lane.event is not None:
-            return [self._place(lane, lane.event)]
-        first = partition_of(key, self.count) if self.count else -1
-        if first not in self.here:
-            raise self._not_owned(shown)
-        places = []
-        for _, state in sorted(self.here.items(), key=lambda pair: pair[0] != first):
+            yield self._place(lane, lane.event)
+            return
+        own = partition_of(key, self.count) if self.count else -1
+        for _, state in sorted(self.here.items(), key=lambda pair: pair[0] != own):
             cells = Committed(state)
-            places.append(Place(cells, state.keeper, None, read_mark(cells.get(MARK)).ms))
-        return places
+            yield Place(cells, state.keeper, None, read_mark(cells.get(MARK)).ms)
+        if own not in self.here:
+            raise self._not_owned(shown)
 
     def _time(self, place: Place, moment: Moment | Anchor | None) -> int:
         if callable(moment):
