@@ -93,20 +93,29 @@ class JoinRows:
             for at, offset in (_PLACE.unpack(data[-16:]),)
         ]
 
-    def before(self, ms: int, limit: int) -> list[tuple[Row, bool]]:
-        """Return what is older than `ms`, in the order of time, and whether it was in a pair."""
-        found = islice(self._scan(b'x' + _NUMBER.pack(ms + _SHIFT)), limit)
-        return [(_row(key), flag == _PAIRED) for key, flag in found]
+    def between(self, first: int, last: int, limit: int) -> list[tuple[Row, bool]]:
+        """Return rows from `first` on and before `last`, by time, and whether each was in a pair.
 
-    @property
-    def oldest(self) -> int | None:
-        """The time of the oldest row, None without rows."""
-        for key, _ in self._scan(b'y'):
-            return _row(key).at
+        Begin where all that is older is gone: what was removed since the last checkpoint has to be
+        passed over.
+        """
+        return [
+            (_row(key), flag == _PAIRED) for key, flag in islice(self._scan(first, last), limit)
+        ]
+
+    def oldest(self, first: int) -> int | None:
+        """Return the time of the oldest row from `first` on, None without one."""
+        now = self.now
+        span = (now - first) // 256 + 1
+        while first <= now:  # none is newer; a short range costs less, and mostly has one
+            for key, _ in self._scan(first, first + span):
+                return _row(key).at
+            first, span = first + span, span * 2
         return None
 
-    def _scan(self, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._state.scan(b'x', end, self._changes)
+    def _scan(self, first: int, last: int) -> Iterator[tuple[bytes, bytes]]:
+        begin, end = (b'x' + _NUMBER.pack(max(at, NEVER) + _SHIFT) for at in (first, last))
+        return self._state.scan(begin, end, self._changes)
 
     def value(self, row: Row) -> bytes | None:
         """Return a value."""

@@ -157,7 +157,7 @@ class Pairing:
         rows, join = self._rows, self._join
         if ms <= rows.now:
             return True
-        due = rows.before(ms - join.kept_ms, AT_ONCE)
+        due = rows.between(rows.now - join.kept_ms, ms - join.kept_ms, AT_ONCE)
         for row, paired in due:
             if not paired and join.keeps(row.side):
                 value = rows.value(row)
@@ -165,6 +165,7 @@ class Pairing:
                     self._emit(row, value)
             rows.forget(row)
         if len(due) == AT_ONCE:
+            rows.now = due[-1][0].at + join.kept_ms
             return False
         rows.now = ms
         return True
@@ -172,7 +173,7 @@ class Pairing:
     @property
     def oldest(self) -> int | None:
         """The time of the oldest value that is remembered, None without one."""
-        return self._rows.oldest
+        return self._rows.oldest(self._rows.now - self._join.kept_ms)
 
     def take(self, row: Row, value: bytes, *, keyed: bool) -> None:
         """Put a value together with those that wait for it, and let it wait for others."""
