@@ -59,7 +59,7 @@ class Announcer(RebalanceListener):
             self._completing = self._spawn(self._complete(), 'rebalance complete')
 
     async def _complete(self) -> None:
-        while not self._settled():
+        while not self._settled():  # noqa: ASYNC110 - tasks are begun in several places
             await asyncio.sleep(LOOK_S)
         await self._tell(self._duties.on_rebalance_complete)
 

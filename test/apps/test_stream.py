@@ -10,6 +10,7 @@ import socket
 import sys
 import types
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -558,3 +559,10 @@ def test_nothing_is_logged_differently_before_run():
     StreamApp('shop', logging_config={'level': 'DEBUG'}, loghandlers=[logging.NullHandler()])
 
     assert logging.getLogger().handlers == before
+
+
+def test_every_option_is_on_the_page():
+    page = (Path(__file__).parent.parent.parent / 'docs' / 'streams.md').read_text()
+
+    for option in OPTIONS:
+        assert f'| `{option.key}` |' in page
