@@ -18,6 +18,7 @@ from service_scaffold.journal.base import (
     TopicPartition,
 )
 from service_scaffold.streams.announcing import Announcer
+from service_scaffold.streams.committing import Committing
 from service_scaffold.streams.feeding import Feeding
 from service_scaffold.streams.lane import Lane
 from service_scaffold.streams.layout import Layout
@@ -91,9 +92,8 @@ class Session(RebalanceListener):
             self._fail,
             self._replied,
         )
-        self._awaited: set[Task] = set()
-        self._asked = asyncio.Event()
         self.tasks = self._tasks.by_key
+        self._committing = Committing(self.tasks.values, settings.interval_s, clock, self._fail)
         self._trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._stopping = False
 
@@ -117,15 +117,15 @@ class Session(RebalanceListener):
             self._member,
             self.tasks,
             self._clock,
-            self._ask_for_commit,
+            lambda: self._committing.ask(self.tasks.values()),
         )
         self._feeding = feeding
         await self.look()
         parts: list[Awaitable[Any]] = [
             feeding.run(),
             self._look_now_and_then(),
-            self._commit_now_and_then(),
-            self._commit_when_asked(),
+            self._committing.run(),
+            self._committing.run_when_asked(),
             self._topology.calls.serve(self._journal),
             feeding.resume_at_rest(),
             self.neighbours.run(self._producer),
@@ -156,7 +156,7 @@ class Session(RebalanceListener):
         for task in self.tasks.values():
             task.hold()
         await self._rest(self.tasks.values(), limit_s)
-        await self._commit(self.tasks.values())
+        await self._committing.commit(self.tasks.values())
 
     async def close(self) -> None:
         """End everything; what is not committed happens again. Raises nothing of its own."""
@@ -227,7 +227,7 @@ class Session(RebalanceListener):
         for task in touched:
             task.hold()
         await self._rest(touched, self._settings.drain_s)
-        await self._commit(touched)
+        await self._committing.commit(touched)
 
     async def on_assigning(self, partitions: frozenset[TopicPartition]) -> None:
         """Fence whoever had what comes, so that its last commits can be read."""
@@ -315,45 +315,14 @@ class Session(RebalanceListener):
 
     # Checkpoints
 
-    async def _commit_now_and_then(self) -> None:
-        while True:
-            await self._clock.sleep(self._settings.interval_s)
-            await self._commit(self.tasks.values())
-
-    def _ask_for_commit(self) -> None:
-        self._awaited.update(self.tasks.values())
-        self._asked.set()
-
-    async def _commit_when_asked(self) -> None:
-        """Commit soon what somebody waits for, where nobody sees it before."""
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            tasks, self._awaited = self._awaited, set()
-            await self._commit(tasks)
-
     def _replied(self, task: Task, topics: frozenset[str]) -> None:
         self.topics.replies |= topics
         if self._settings.guarantee == 'exactly_once' or self._settings.publish_on_commit:
-            self._awaited.add(task)
-            self._asked.set()
-
-    async def _commit(self, tasks: Iterable[Task]) -> None:
-        await asyncio.gather(*(self._commit_one(task) for task in list(tasks)))
-
-    async def _commit_one(self, task: Task) -> None:
-        try:
-            await task.checkpoint()
-        except errors.GenerationEnded as error:
-            LOGGER.debug('%s: a rebalance came before the checkpoint: %s', task, error)
-        except Exception as error:
-            if not isinstance(error, errors.ScaffoldError):
-                LOGGER.exception('%s: checkpoint failed unexpectedly', task)
-            self._fail(error)
+            self._committing.ask([task])
 
     async def flush(self) -> None:
         """Commit now all that is finished."""
-        await self._commit(self.tasks.values())
+        await self._committing.commit(self.tasks.values())
 
     # How it is
 

@@ -1,0 +1,70 @@
+"""When checkpoints are made: now and then, and soon where somebody waits for one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from service_scaffold import errors
+from service_scaffold.clock import Clock
+from service_scaffold.streams.task import Task
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Committing:
+    """Makes checkpoints of tasks.
+
+    Args:
+        tasks: Returns those that are ours.
+        interval_s: Seconds between checkpoints.
+        interrupted: Told of what another connection may mend.
+    """
+
+    def __init__(
+        self,
+        tasks: Callable[[], Iterable[Task]],
+        interval_s: float,
+        clock: Clock,
+        interrupted: Callable[[Exception], None],
+    ) -> None:
+        self._tasks = tasks
+        self._interval_s = interval_s
+        self._clock = clock
+        self._interrupted = interrupted
+        self._awaited: set[Task] = set()
+        self._asked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Make checkpoints of all tasks again and again, until cancelled."""
+        while True:
+            await self._clock.sleep(self._interval_s)
+            await self.commit(self._tasks())
+
+    def ask(self, tasks: Iterable[Task]) -> None:
+        """Have checkpoints of these made soon."""
+        self._awaited.update(tasks)
+        self._asked.set()
+
+    async def run_when_asked(self) -> None:
+        """Make those that were asked for, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            tasks, self._awaited = self._awaited, set()
+            await self.commit(tasks)
+
+    async def commit(self, tasks: Iterable[Task]) -> None:
+        """Make a checkpoint of each of these; a rebalance may come before it. Raises nothing."""
+        await asyncio.gather(*(self._commit_one(task) for task in list(tasks)))
+
+    async def _commit_one(self, task: Task) -> None:
+        try:
+            await task.checkpoint()
+        except errors.GenerationEnded as error:
+            LOGGER.debug('%s: a rebalance came before the checkpoint: %s', task, error)
+        except Exception as error:
+            if not isinstance(error, errors.ScaffoldError):
+                LOGGER.exception('%s: checkpoint failed unexpectedly', task)
+            self._interrupted(error)
