@@ -12,8 +12,6 @@ The first kind is scanned by key and time, the second by time alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
 from service_scaffold.streams.state import Changes, PartitionState
@@ -93,29 +91,24 @@ class JoinRows:
             for at, offset in (_PLACE.unpack(data[-16:]),)
         ]
 
-    def between(self, first: int, last: int, limit: int) -> list[tuple[Row, bool]]:
-        """Return rows from `first` on and before `last`, by time, and whether each was in a pair.
+    def between(self, first: int, last: int, enough: int) -> list[tuple[Row, bool]]:
+        """Return applied rows from `first` on and before `last`, and whether each was in a pair.
 
-        Begin where all that is older is gone: what was removed since the last checkpoint has to be
-        passed over.
+        They come in the order of time: all, or the first ones as soon as they are enough.
         """
-        return [
-            (_row(key), flag == _PAIRED) for key, flag in islice(self._scan(first, last), limit)
-        ]
+        found: list[tuple[Row, bool]] = []
+        span = 1
+        while len(found) < enough and (at := self.oldest(first, last)) is not None:
+            first = min(at + span, last)
+            rows = self._state.scan(_begin(at), _begin(first))
+            found += [(_row(key), flag == _PAIRED) for key, flag in rows]
+            span *= 2
+        return found
 
-    def oldest(self, first: int) -> int | None:
-        """Return the time of the oldest row from `first` on, None without one."""
-        now = self.now
-        span = (now - first) // 256 + 1
-        while first <= now:  # none is newer; a short range costs less, and mostly has one
-            for key, _ in self._scan(first, first + span):
-                return _row(key).at
-            first, span = first + span, span * 2
-        return None
-
-    def _scan(self, first: int, last: int) -> Iterator[tuple[bytes, bytes]]:
-        begin, end = (b'x' + _NUMBER.pack(max(at, NEVER) + _SHIFT) for at in (first, last))
-        return self._state.scan(begin, end, self._changes)
+    def oldest(self, first: int, last: int = -NEVER) -> int | None:
+        """Return the time of the oldest applied row from `first` on, None without one."""
+        key = self._state.first_key(_begin(first), _begin(last))
+        return None if key is None else _row(key).at
 
     def value(self, row: Row) -> bytes | None:
         """Return a value."""
@@ -130,6 +123,10 @@ class JoinRows:
 
 def _prefix(side: int, key: bytes) -> bytes:
     return b'd' + bytes((side,)) + _LENGTH.pack(len(key)) + key
+
+
+def _begin(at: int) -> bytes:
+    return b'x' + _NUMBER.pack(max(at, NEVER) + _SHIFT)
 
 
 def _row(index: bytes) -> Row:

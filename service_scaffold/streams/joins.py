@@ -164,16 +164,11 @@ class Pairing:
                 if value is not None:
                     self._emit(row, value)
             rows.forget(row)
-        if len(due) == AT_ONCE:
+        if len(due) >= AT_ONCE:
             rows.now = due[-1][0].at + join.kept_ms
             return False
         rows.now = ms
         return True
-
-    @property
-    def oldest(self) -> int | None:
-        """The time of the oldest value that is remembered, None without one."""
-        return self._rows.oldest(self._rows.now - self._join.kept_ms)
 
     def take(self, row: Row, value: bytes, *, keyed: bool) -> None:
         """Put a value together with those that wait for it, and let it wait for others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service_scaffold.streams.join_rows import JoinRows
 from service_scaffold.streams.joins import Join, Pairing
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.tables.keeper import Keeper
@@ -51,5 +52,7 @@ class JoinKeeper(Keeper):
                 return
 
     def _next_ms(self) -> int | None:
-        oldest = Pairing(self._join, self.state, self.hand.effects).oldest
-        return None if oldest is None else oldest + self._join.kept_ms + 1
+        kept_ms = self._join.kept_ms
+        rows = JoinRows(self.state, {})
+        oldest = rows.oldest(rows.now - kept_ms)
+        return None if oldest is None else oldest + kept_ms + 1
