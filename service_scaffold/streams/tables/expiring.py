@@ -81,7 +81,7 @@ class ExpiringTable(Table):
 
     def _read_own(self, lane: Hand, data: bytes) -> bytes | None:
         state = lane.unit.state(self)
-        now_ms = state.keeper.time_of(self._event(lane))
+        now_ms = state.keeper.time_of(lane, self._event(lane))
         return self._live(Cells(state, lane).get(b'v' + data), now_ms)
 
     def _committed(self, state: PartitionState, data: bytes) -> bytes | None:
@@ -93,7 +93,7 @@ class ExpiringTable(Table):
         state = lane.unit.state(self)
         cells = Cells(state, lane)
         keeper: ExpiringKeeper = state.keeper
-        now_ms = keeper.time_of(event)
+        now_ms = keeper.time_of(lane, event)
         keeper.touch(lane, now_ms)
         place = b'v' + key
         if value is None:
@@ -119,7 +119,7 @@ class ExpiringTable(Table):
         lane = LANE.get()
         if lane is not None and lane.effective:
             state = lane.unit.state(self)
-            yield from self._rows(Cells(state, lane), state.keeper.time_of(self._event(lane)))
+            yield from self._rows(Cells(state, lane), state.keeper.time_of(lane, self._event(lane)))
             return
         for _, state in sorted(self.here.items()):
             cells = Committed(state)

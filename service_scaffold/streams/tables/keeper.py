@@ -141,9 +141,10 @@ class Keeper(ABC):
 
     # Asked by the table
 
-    def time_of(self, event: Event) -> int:
-        """Return the stream time at an event."""
-        return max(self.ms, self._times.of(event))
+    def time_of(self, hand: Hand, event: Event) -> int:
+        """Return the stream time at an event: the same from its first write to its end."""
+        floor = hand.effects.floors.get(self.state)
+        return max(self.ms, self._times.of(event)) if floor is None else floor
 
     def touch(self, hand: Hand, ms: int) -> None:
         """Something is written as of stream time `ms`: what it finds open must stay so."""

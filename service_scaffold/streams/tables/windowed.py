@@ -232,7 +232,7 @@ class WindowedTable(Table):
     def _place(self, lane: Hand, event: Event) -> Place:
         state = lane.unit.state(self)
         keeper: WindowKeeper = state.keeper
-        return Place(Cells(state, lane), keeper, event, keeper.time_of(event))
+        return Place(Cells(state, lane), keeper, event, keeper.time_of(lane, event))
 
     def _seen(self, key: bytes, shown: Any) -> Iterator[Place]:
         """Yield where a key may be, best first: the partition of the event, or all here.

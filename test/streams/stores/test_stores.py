@@ -45,6 +45,8 @@ def test_a_store_does_as_a_sorted_dict_does(backend, seed):
         assert store.get(key) == model.get(key)
         expected = sorted(item for item in model.items() if first <= item[0] < last)
         assert list(store.scan(first, last)) == expected
+        count = chance.randrange(5)
+        assert store.head(first, last, count) == expected[:count]
         assert list(store.scan(first)) == sorted(i for i in model.items() if i[0] >= first)
 
 

@@ -19,6 +19,7 @@ from service_scaffold.streams.windows import (
     SlidingWindow,
     TumblingWindow,
 )
+from service_scaffold.testing.conformance.inbox import eventually
 
 GUARANTEES = ('at_least_once', 'exactly_once')
 
@@ -213,14 +214,52 @@ async def test_a_fast_lane_does_not_close_what_a_slow_one_still_writes():
         for n in range(40):
             await t.send('orders', 1, key=f'k{n}', timestamp=6 + n)
         settling = asyncio.ensure_future(t.settle())
-        while add.stats.processed < 30 or not held:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: held and add.stats.processed >= 30)
         assert finals(t) == []
         gate.set()
         await settling
         assert ('slow', 0, 10, 1) in finals(t)
         assert len(finals(t)) == 35
         assert table.late == 0
+
+
+async def test_an_event_in_hand_keeps_open_what_it_has_written():
+    """Another topic, whose time is far ahead, feeds the same table meanwhile."""
+    app = shop()
+    slow = app.topic('slow', value_type=int, partitions=1)
+    quick = app.topic('quick', value_type=int, partitions=1)
+    table = app.Table('sums', default=int, window=TumblingWindow(10), on_window_close='closed')
+    gate, written = asyncio.Event(), asyncio.Event()
+
+    @app.agent(slow)
+    async def add_slowly(stream):
+        async for n in stream:
+            table['a'] += n
+            written.set()
+            await gate.wait()
+            table['a'] += n
+
+    @app.agent(quick)
+    async def add_quickly(stream):
+        async for n in stream:
+            table['a'] += n
+
+    async with drive(app) as t:
+        await t.send(quick, 1, timestamp=4)
+        await t.settle()
+        await t.send(slow, 2, timestamp=5)
+        settling = asyncio.ensure_future(t.settle())
+        await written.wait()
+        await t.send(quick, 4, timestamp=50)
+        await eventually(lambda: add_quickly.stats.processed == 2)
+        assert finals(t) == []
+        gate.set()
+        await settling
+        assert finals(t) == [('a', 0, 10, 1 + 2 + 2)]
+        await t.send(slow, 8, timestamp=6)
+        gate.set()
+        await t.settle()
+        assert table.late == 2
 
 
 async def test_a_retried_event_still_finds_its_window_open():
