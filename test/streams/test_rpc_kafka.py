@@ -138,3 +138,49 @@ async def test_an_agent_that_hangs_does_not_hang_whoever_asks(kafka, settings):
     with pytest.raises(errors.ConnectionLost, match='application stops'):
         await question
     assert len(one.topology.calls) == 0
+
+
+async def test_answers_come_while_workers_leave(kafka, settings):
+    """What the one that leaves has not answered is answered by the one that stays."""
+    one, two = Instance(kafka.url, settings), Instance(kafka.url, settings)
+    first = declare(one.topology)
+    declare(two.topology)
+    async with one.running():
+        async with two.running():
+            await eventually(lambda: (one.partitions, two.partitions) == (2, 2), 30)
+            pairs = [(str(n), n) for n in range(2000)]
+            asked = asyncio.ensure_future(first.kvjoin(pairs, timeout=60))
+            await eventually(lambda: first.stats.processed > 0, 30)
+        assert await asked == [n * 2 for n in range(2000)]
+
+
+async def test_an_agent_of_a_channel_sends_to_topics(kafka, settings):
+    """In order, also what was put before there was a connection."""
+    one = Instance(kafka.url, settings)
+    app = one.topology
+    channel, out = app.channel(), app.topic(f'{app.id}-out', partitions=1)
+    found: list[int] = []
+
+    @app.agent(channel, sink=[out])
+    async def work(stream):
+        async for n in stream:
+            yield n
+
+    @app.agent(out)
+    async def see(stream):
+        async for n in stream:
+            found.append(n)
+
+    for n in range(1000):
+        await channel.put(n)
+    async with one.running():
+        for n in range(1000, 3000):
+            await channel.put(n)
+        await eventually(lambda: len(found) >= 3000, 30)
+        assert found == list(range(3000))
+        assert await double_of(app) == 8
+
+
+async def double_of(app: Topology) -> int:
+    answer: int = await app.agents['work'].ask(8)
+    return answer
