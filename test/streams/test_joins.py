@@ -1,7 +1,8 @@
-"""Joins of streams and tables, offline."""
+"""Joins of streams, offline."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -236,6 +237,29 @@ async def test_grace_makes_up_for_what_comes_late_over_restarts(how, guarantee):
         assert join.remembered(t) == [], 'nothing is remembered for ever'
 
 
+@pytest.mark.parametrize('guarantee', GUARANTEES)
+@pytest.mark.parametrize('seed', range(2))
+async def test_lost_connections_in_the_middle_lose_nothing(guarantee, seed):
+    rng = random.Random(f'{guarantee}{seed}')
+    join = Join(guarantee, how='outer', within=1, grace=20)
+    left, right = some(rng, 'l', 60), some(rng, 'r', 60)
+    rest = [(join.orders, left), (join.payments, right)]
+    async with drive(join.app) as t:
+        for part in range(6):
+            piece = [(topic, values[part * 10 : part * 10 + 10]) for topic, values in rest]
+            await send_shuffled(t, rng, piece)
+            for _ in range(rng.randrange(200)):
+                await asyncio.sleep(0)
+            t._broker.network.drop_connections()
+        await t.settle()
+        await t.advance(60)
+        found = sorted({(e.key, *e.value, e.timestamp) for e in t.read('shop-paid-pairs')}, key=str)
+        assert found == brute_force(left, right, 1, 'outer')
+        if guarantee == 'exactly_once':
+            assert len(t.read('shop-paid-pairs')) == len(found)
+        assert join.remembered(t) == []
+
+
 async def test_the_changelog_of_what_was_joined_ends_in_tombstones():
     join = Join()
     async with drive(join.app) as t:
@@ -299,6 +323,30 @@ async def test_group_by_before_a_join_brings_the_keys_together():
             await t.send(orders, Order(f'u{number}', number), key=f'o{number}')
         await t.settle()
         assert sorted(got) == [(number, f'U{number}') for number in range(6)]
+
+
+@pytest.mark.parametrize('guarantee', GUARANTEES)
+async def test_two_agents_of_one_grouped_stream_share_what_moves_it(guarantee):
+    app = Topology(StreamSettings('shop', guarantee=guarantee))
+    orders = app.topic('orders', value_type=Order, partitions=2)
+    dear = orders.stream().filter(lambda order: order.amount > 1).group_by(Order.user)
+    got = {'one': [], 'two': []}
+
+    def reads(name, stream):
+        async def body(stream):
+            async for key, order in stream.items():
+                got[name].append((key, order.amount))
+
+        app.agent(stream, name=name)(body)
+
+    reads('one', dear)
+    reads('two', dear.filter(lambda order: order.amount > 2))
+    async with drive(app) as t:
+        for amount in (1, 2, 3):
+            await t.send(orders, Order('ann', amount), key='k')
+        await t.settle()
+        assert got == {'one': [('ann', 2), ('ann', 3)], 'two': [('ann', 3)]}
+        assert len(t.read('shop-orders-user-repartition')) == 2
 
 
 async def test_unequal_counts_stop_the_start_with_both_and_the_fix():
@@ -418,158 +466,14 @@ def test_a_wrong_declaration_is_refused_at_once(options, error):
         app.topic('a').stream().join(app.topic('b').stream(), **options)
 
 
-# Tables
-
-
-@pytest.mark.parametrize('inside', [True, False])
-@pytest.mark.parametrize('how', ['inner', 'left'])
-async def test_a_stream_looks_into_a_table(how, inside):
-    app = Topology(StreamSettings('shop'))
-    orders, users = app.topic('orders'), app.topic('users')
-    names = app.Table('names')
-    got = []
-
-    @app.agent(users)
-    async def keep(stream):
-        async for user, name in stream.items():
-            names[user] = name
-
-    @app.agent(orders if inside else orders.stream().join(names, how=how))
-    async def greet(stream):
-        async for order, name in stream.join(names, how=how) if inside else stream:
-            got.append((order, name))
-
-    async with drive(app) as t:
-        await t.send(users, 'Ann', key='u1')
+async def test_names_follow_the_application():
+    join = Join()
+    join.app.configure(StreamSettings('market'))
+    async with drive(join.app) as t:
+        await t.send(join.orders, 'o', key='a')
+        await t.send(join.payments, 'p', key='a')
         await t.settle()
-        await t.send(orders, 'o1', key='u1')
-        await t.send(orders, 'o2', key='u2')
-        await t.send(orders, 'o3')
-        await t.settle()
-        assert sorted(got) == [('o1', 'Ann')] + (
-            [('o2', None), ('o3', None)] if how == 'left' else []
-        )
-
-
-async def test_a_table_of_another_count_that_a_declared_stream_looks_into():
-    app = Topology(StreamSettings('shop'))
-    orders, users = app.topic('orders', partitions=3), app.topic('users', partitions=2)
-    names = app.Table('names')
-
-    @app.agent(users)
-    async def keep(stream):
-        async for user, name in stream.items():
-            names[user] = name
-
-    @app.agent(orders.stream().join(names))
-    async def greet(stream):
-        async for _ in stream:
-            pass
-
-    with pytest.raises(errors.CoPartitionError, match='group_by') as caught:
-        async with drive(app):
-            pass
-    assert 'orders (3 partitions)' in str(caught.value)
-    assert 'users (2 partitions)' in str(caught.value)
-
-
-def two_tables(how, guarantee='at_least_once', **options):
-    app = Topology(StreamSettings('shop', guarantee=guarantee))
-    prices, stocks = app.topic('prices'), app.topic('stocks')
-    price, stock = app.Table('price', **options), app.Table('stock')
-    got = []
-
-    def keeper(topic, table):
-        async def keep(stream):
-            async for key, value in stream.items():
-                if value == 'gone':
-                    table.pop(key, None)
-                else:
-                    table[key] = value
-
-        app.agent(topic, name=f'keep-{topic}')(keep)
-
-    keeper(prices, price)
-    keeper(stocks, stock)
-
-    @app.agent(price.join(stock, how=how))
-    async def watch(stream):
-        async for event in stream.events():
-            got.append((event.key, event.value))
-
-    return app, prices, stocks, got
-
-
-@pytest.mark.parametrize('guarantee', GUARANTEES)
-@pytest.mark.parametrize('options', [{}, {'ttl': 1000}])
-@pytest.mark.parametrize(
-    ('how', 'wanted'),
-    [
-        ('inner', [(1, 5), (2, 5), (2, 6)]),
-        ('left', [(1, None), (1, 5), (2, 5), (2, 6), (2, None)]),
-        ('outer', [(1, None), (1, 5), (2, 5), (2, 6), (2, None)]),
-    ],
-)
-async def test_a_pair_for_each_change_of_either_table(how, wanted, options, guarantee):
-    app, prices, stocks, got = two_tables(how, guarantee, **options)
-    async with drive(app) as t:
-        for topic, value in ((prices, 1), (stocks, 5), (prices, 2), (stocks, 6), (stocks, 'gone')):
-            await t.send(topic, value, key='pen')
-            await t.settle()
-        assert got == [('pen', pair) for pair in wanted]
-        await t.restart(wipe_state=True)
-        await t.settle()
-        assert len(got) == len(wanted)
-
-
-async def test_outer_tells_of_keys_that_only_the_other_table_has():
-    app, _, stocks, got = two_tables('outer')
-    async with drive(app) as t:
-        await t.send(stocks, 5, key='pen')
-        await t.settle()
-        assert got == [('pen', (None, 5))]
-        await t.send(stocks, 'gone', key='pen')
-        await t.settle()
-        assert len(got) == 1
-
-
-async def test_an_event_that_fails_after_writing_makes_no_pair():
-    app = Topology(StreamSettings('shop'))
-    orders = app.topic('orders', value_type=int, partitions=2)
-    left, right = app.Table('left'), app.Table('right')
-    got = []
-
-    @app.agent(orders)
-    async def write(stream):
-        async for number in stream:
-            left['k'] = number
-            right['k'] = -number
-            if number == 2:
-                raise ValueError(number)
-
-    @app.agent(left.join(right))
-    async def watch(stream):
-        async for pair in stream:
-            got.append(pair)
-
-    async with drive(app) as t:
-        for number in (1, 2, 3):
-            await t.send(orders, number, key='k')
-        await t.settle()
-        assert got == [(1, -1), (3, -3)], 'one pair an event, none of a failed one'
-
-
-async def test_tables_of_unequal_counts():
-    app = Topology(StreamSettings('shop'))
-    left, right = app.Table('left', partitions=2), app.Table('right', partitions=3)
-
-    @app.agent(left.join(right))
-    async def watch(stream):
-        async for _ in stream:
-            pass
-
-    with pytest.raises(errors.CoPartitionError) as caught:
-        async with drive(app):
-            pass
-    for part in ('left (2 partitions)', 'right (3 partitions)', 'group_by'):
-        assert part in str(caught.value)
+        assert [event.value for event in t.read('market-paid-pairs')] == [('o', 'p')]
+        assert {table.changelog for table in join.app.tables.values()} == {
+            'market-paid-join-changelog'
+        }
