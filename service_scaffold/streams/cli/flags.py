@@ -15,15 +15,8 @@ _HELP = {'-h', '--help'}
 
 def flags_of(program: Program, command: click.Command) -> list[click.Parameter]:
     """Return the application's flags, as hidden options that a command does not have itself."""
-    if program.parser is None:
-        return []
     taken = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | _HELP
-    return [
-        _flag(action, flag)
-        for action in program.parser._actions
-        for flag in action.option_strings
-        if flag not in taken
-    ]
+    return [_flag(action, flag) for flag, action in program.flags.items() if flag not in taken]
 
 
 def collected() -> list[str]:

@@ -47,6 +47,7 @@ def tables(program: Program) -> click.Command:
         found = [
             {'name': table.name, **description.table_details(table)}
             for table in program.topology.tables.values()
+            if not description.is_own(table)
         ]
         show(found, columns(('name', 'partitions', 'changelog', 'window', 'help'), found))
 

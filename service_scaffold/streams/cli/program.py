@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,19 @@ from service_scaffold import errors, options
 from service_scaffold.journal.base import Journal
 from service_scaffold.streams.feature import connection_of, get_streams, journal_of
 from service_scaffold.streams.topology import Topology
+
+SPELLINGS = {
+    '--no-web': '--no-web-enabled',
+    '--without-web': '--no-web-enabled',
+    '--with-web': '--web-enabled',
+    '--web-port': '--port',
+    '--web-bind': '--host',
+    '--loglevel': '--log-level',
+    '-l': '--log-level',
+    '--logfile': '--output',
+    '-f': '--output',
+}
+"""Other names of flags, as keywords and users of Faust have them."""
 
 
 class Program:
@@ -51,6 +65,14 @@ class Program:
         found: options.OptionParser | None = getattr(self._app, 'parser', None)
         return found
 
+    @property
+    def flags(self) -> dict[str, argparse.Action]:
+        """Each flag that its parser knows, in all spellings."""
+        actions = () if self.parser is None else self.parser._actions
+        known = {flag: action for action in actions for flag in action.option_strings}
+        other = {flag: known[usual] for flag, usual in SPELLINGS.items() if usual in known}
+        return other | known
+
     def discover(self) -> None:
         """Import the modules that declare more of it, where it names some.
 
@@ -73,7 +95,7 @@ class Program:
         parser.prog = command
         parser.usage = f'{command} [OPTIONS]'  # all of them would be seventy lines
         try:
-            self._app.read_arguments(args)
+            self._app.read_arguments(self._usual(args))
         except errors.ConfigError as error:
             parser.error(str(error))
         self.discover()
@@ -111,4 +133,14 @@ class Program:
                 ' StreamApp'
             )
         self.read_arguments(args, command)
-        self._app.run(args)
+        self._app.run(self._usual(args))
+
+    def _usual(self, args: Sequence[str]) -> list[str]:
+        """Return arguments with each flag as the parser knows it."""
+        known = set() if self.parser is None else set(self.parser._option_string_actions)
+        found = []
+        for arg in args:
+            flag, equals, value = arg.partition('=')
+            usual = SPELLINGS.get(flag, flag) if flag not in known else flag
+            found.append(f'{usual}{equals}{value}')
+        return found
