@@ -99,12 +99,10 @@ class Opening:
             numbered = self._settings.guarantee != 'exactly_once' and committed > 0
             await asyncio.gather(
                 *(
-                    self._recover(state, committed if numbered else None)
-                    for state in states.values()
+                    self._recover(table, states[table.name], committed if numbered else None)
+                    for table in tables
                 )
             )
-            for table in tables:
-                await call_recovered(table.recovered, task.number)
         except BaseException:
             await committer.close()
             for state in states.values():
@@ -160,13 +158,14 @@ class Opening:
             return first
         return (await self._journal.offsets([where], 'end'))[where]
 
-    async def _recover(self, state: PartitionState, committed: int | None) -> None:
+    async def _recover(self, table: Table, state: PartitionState, committed: int | None) -> None:
         key = (state.table, state.partition)
         progress = Progress(*key, self._clock.monotonic, self._listeners)
         self.progress[key] = progress
         try:
             await recovery.recover(self._journal, state, committed, progress)
             progress.end(whole=True)
+            await call_recovered(table.recovered, state.partition)
         finally:
             progress.end(whole=False)
             del self.progress[key]
