@@ -7,14 +7,10 @@ import contextlib
 import errno
 import logging
 import os
-import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, ClassVar, cast
+from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 
@@ -22,119 +18,11 @@ from service_scaffold import errors, features, options
 from service_scaffold.http import gate
 from service_scaffold.http.cors import CORS
 from service_scaffold.http.prefix import PREFIX
+from service_scaffold.stopping import StopRequest, Tame, Watchdog
 
 LOGGER = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GRACE_S = 1.0
-
-ECHO_S = 0.05
-"""A signal this soon after the first is the same request: tools signal a process and its group."""
-
-
-class StopRequest:
-    """Whether, and how, the service was told to stop. The first request counts.
-
-    Signals may come at any time and while the loop is blocked, so they are handled by Python's own
-    handlers and not by the loop's: the second one ends the process whatever it is doing. One signal
-    stops every service of the process.
-    """
-
-    _listening: ClassVar[list[StopRequest]] = []
-    _before: ClassVar[dict[signal.Signals, Any]] = {}  # what the module gives
-    _signalled_at: ClassVar[float | None] = None
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-
-    def set(self) -> None:
-        """Ask to stop; from the loop's thread."""
-        self._event.set()
-
-    async def wait(self) -> None:
-        """Wait until somebody has asked."""
-        await self._event.wait()
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Ask on SIGTERM and SIGINT. Outside the main thread signals are left alone."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        if not self._listening:
-            StopRequest._signalled_at = None
-            for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._on_signal)
-        self._listening.append(self)
-        try:
-            yield
-        finally:
-            self._listening.remove(self)
-            if not self._listening:
-                for number, handler in self._before.items():
-                    signal.signal(number, handler)
-
-    @classmethod
-    def _on_signal(cls, number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        now = time.monotonic()
-        if cls._signalled_at is not None:
-            if now - cls._signalled_at < ECHO_S:
-                return
-            # Not through logging: the signal may have come while it holds its locks.
-            os.write(2, f'{name} again: exiting at once\n'.encode())
-            os._exit(1)
-        cls._signalled_at = now
-        for request in cls._listening:
-            request._loop.call_soon_threadsafe(request._announce, name)
-
-    def _announce(self, name: str) -> None:
-        LOGGER.info('%s: stopping', name)
-        self._event.set()
-
-
-class Watchdog:
-    """Ends the process when stopping takes longer than it may, even if the loop is blocked."""
-
-    def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
-        self._released = False
-
-    def start(self, seconds: float) -> None:
-        """Allow `seconds` from now; only the first call counts."""
-        if self._timer is None:
-            self._timer = threading.Timer(seconds, self._bite, args=(seconds,))
-            self._timer.daemon = True
-            self._timer.start()
-
-    def release(self) -> None:
-        """The service has stopped; what is left to guard is the exit, if it is under way by then.
-
-        A program waits at its end for each thread that is no daemon, for as long as that takes.
-        """
-        self._released = True
-
-    def cancel(self) -> None:
-        """All has stopped in time."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _bite(self, seconds: float) -> None:
-        # The flag, as main_thread() counts as alive while the threads of executors are awaited.
-        exiting = getattr(threading, '_SHUTTING_DOWN', False)
-        if self._released and not exiting and threading.main_thread().is_alive():
-            return  # the program goes on after `run`, which is its own affair
-        names = ', '.join(thread.name for thread in threading.enumerate() if not thread.daemon)
-        os.write(2, f'Not stopped within {seconds:.1f} s: exiting with {names}\n'.encode())
-        os._exit(1)
-
-
-class Tame(Watchdog):
-    """Ends nothing: for whoever runs us within a program of their own."""
-
-    def start(self, seconds: float) -> None:
-        """Do nothing."""
 
 
 async def serve(
@@ -142,6 +30,7 @@ async def serve(
     *,
     listen_http: bool = True,
     any_port: bool = False,
+    path: str | None = None,
     signals: bool = True,
     stop: StopRequest | None = None,
     on_started: Callable[[], None] | None = None,
@@ -157,6 +46,7 @@ async def serve(
     Args:
         listen_http: Whether to listen at all.
         any_port: When the port is taken, listen on any free one.
+        path: Listen on the Unix socket of that path, and on no port.
         signals: Whether SIGTERM and SIGINT end it; without them the process is not ours, and
             not ended either when stopping takes too long.
         stop: Ends it as well; for whoever has a reason of its own to stop.
@@ -168,7 +58,7 @@ async def serve(
     try:
         with request.on_signals() if signals else contextlib.nullcontext():
             server = _Server(app, request, own, on_started)
-            return await server.run(listen_http, any_port)
+            return await server.run(listen_http, any_port, path)
     finally:
         if watchdog is None:
             own.cancel()
@@ -193,18 +83,19 @@ class _Server:
         self._timeout_s = cast(float, self._config['shutdown_timeout_s'])
         self._runner = _Runner(self._lifecycle, app, log_requests=bool(self._config['debug']))
 
-    async def run(self, listen_http: bool, any_port: bool) -> int:
+    async def run(self, listen_http: bool, any_port: bool, path: str | None) -> int:
         sockets: list[socket.socket] = []
         self._lifecycle.failure = None
         if listen_http:
             try:
-                sockets = self._bind(any_port)
+                sockets = [gate.bind_path(path)] if path else self._bind(any_port)
             except OSError as error:
                 LOGGER.critical('%s', error.strerror)
                 self._lifecycle.failure = error
                 return 1
-        host, port = sockets[0].getsockname()[:2] if sockets else ('', 0)
-        self._lifecycle.address = (host, port) if sockets else None
+        if sockets and path is None:
+            host, port = sockets[0].getsockname()[:2]
+            self._lifecycle.address = host, port
         self._lifecycle.on_failure = self._stop_request.set
         try:
             return await self._live(sockets)
@@ -212,6 +103,8 @@ class _Server:
             self._lifecycle.on_failure = self._lifecycle.address = None
             for bound in sockets:
                 bound.close()
+            if sockets and path is not None:
+                os.unlink(path)
 
     def _bind(self, any_port: bool) -> list[socket.socket]:
         host, port = str(self._config['host']), cast(int, self._config['port'])
@@ -230,7 +123,7 @@ class _Server:
         )
         await entrance.open()
         for bound in sockets:
-            LOGGER.info('Listening on http://%s', gate.show(*bound.getsockname()[:2]))
+            LOGGER.info('Listening on %s', gate.url_of(bound))
         try:
             if await self._start():
                 entrance.admit(cast(web.Server, self._runner.server))

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from service_scaffold import errors, features, logs, options, server
+from service_scaffold import errors, features, logs, options, server, stopping
 from service_scaffold.http import apidoc, cors, forwarded, front, health, validation
 from service_scaffold.http import prefix as prefixes
 from service_scaffold.observe import metrics
@@ -146,7 +146,7 @@ def run(app: web.Application, listen_http: bool = True) -> None:
         SystemExit: With status 1 after a failure: the port is taken, a feature did not start, a
             stop hook raised or hung, or work did not finish in time.
     """
-    watchdog = server.Watchdog()
+    watchdog = stopping.Watchdog()
     try:
         status = asyncio.run(server.serve(app, listen_http=listen_http, watchdog=watchdog))
     finally:

@@ -7,7 +7,7 @@ import time
 import pytest
 from aiohttp import web
 
-from service_scaffold import features, server, service
+from service_scaffold import features, server, service, stopping
 from test.running import running
 
 LOCAL = ('--host', '127.0.0.1', '--port', '0')
@@ -211,7 +211,7 @@ async def test_another_port_is_taken_only_when_asked_for():
         app = service.create_app('plant', raw_args=['--host', '127.0.0.1', '--port', str(port)])
         hooks = Hooks(app)
         service.furnish(app)
-        stop = server.StopRequest()
+        stop = stopping.StopRequest()
 
         assert await server.serve(app, stop=stop) == 1
         assert isinstance(features.get_lifecycle(app).failure, OSError)

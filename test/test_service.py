@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from service_scaffold import features, options, server, service
+from service_scaffold import features, options, server, service, stopping
 from test.running import get, running
 
 LOCAL = ('--host', '127.0.0.1', '--port', '0')
@@ -385,7 +385,7 @@ async def test_a_second_signal_exits_at_once():
         await process.logged('Started in')
         process.signal()
         await process.printed('draining')
-        await asyncio.sleep(2 * server.ECHO_S)
+        await asyncio.sleep(2 * stopping.ECHO_S)
         process.signal()
 
         assert await process.ended() == 1
@@ -436,7 +436,7 @@ async def test_a_user_hook_that_fails_stops_the_features():
 async def test_a_service_without_http():
     """Features run, nothing listens; whoever serves may stop it."""
     app = service.create_app('plant', raw_args=[])
-    stop = server.StopRequest()
+    stop = stopping.StopRequest()
     stop.set()
     service.furnish(app)
 
@@ -447,7 +447,7 @@ async def test_a_service_without_http():
 async def test_a_service_without_http_takes_no_port(caplog):
     app = service.create_app('plant', raw_args=[])
     service.furnish(app)
-    stop = server.StopRequest()
+    stop = stopping.StopRequest()
 
     async def on_startup(app: web.Application) -> None:
         stop.set()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from service_scaffold import errors, features, logs, options, server, service
+from service_scaffold import errors, features, logs, options, server, service, stopping
 from service_scaffold.http import prefix as prefixes
 
 START_LIMIT_S = 60.0
@@ -60,7 +60,7 @@ class ReadyMadeApp:
         self._has_flags = False
         self._read([])
         self.application = service.make_app(self.config)
-        self._stop_request: server.StopRequest | None = None
+        self._stop_request: stopping.StopRequest | None = None
         self._serving: asyncio.Task[int] | None = None
 
     def __repr__(self) -> str:
@@ -84,6 +84,11 @@ class ReadyMadeApp:
     def listens(self) -> bool:
         """Whether it serves HTTP."""
         return True
+
+    @property
+    def socket_path(self) -> str | None:
+        """The Unix socket that it listens on, None for a port."""
+        return None
 
     @property
     def any_port(self) -> bool:
@@ -143,7 +148,7 @@ class ReadyMadeApp:
         if raw_args is not None or not self._has_flags:
             self.read_arguments(raw_args)
         self.init_logging()
-        watchdog = server.Watchdog()
+        watchdog = stopping.Watchdog()
         try:
             with self.around():
                 status = asyncio.run(self._serve(watchdog=watchdog))
@@ -176,7 +181,7 @@ class ReadyMadeApp:
         if self._serving is not None:
             raise RuntimeError(f'{self} has been started; stop it first')
         started = asyncio.Event()
-        stop = server.StopRequest()
+        stop = stopping.StopRequest()
         serving = asyncio.ensure_future(
             self._serve(signals=False, stop=stop, on_started=started.set)
         )
@@ -229,11 +234,15 @@ class ReadyMadeApp:
     async def _serve(self, **settings: Any) -> int:
         await self.before_start()
         self._furnish()
-        settings.setdefault('stop', server.StopRequest())
+        settings.setdefault('stop', stopping.StopRequest())
         self._stop_request = settings['stop']
         try:
             return await server.serve(
-                self.application, listen_http=self.listens, any_port=self.any_port, **settings
+                self.application,
+                listen_http=self.listens,
+                any_port=self.any_port,
+                path=self.socket_path,
+                **settings,
             )
         finally:
             _release(self.application)
@@ -244,7 +253,7 @@ class ReadyMadeApp:
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Host and port that it listens on; None while it does not."""
+        """Host and port that it listens on; None while it does not, and on a Unix socket."""
         return features.get_lifecycle(self.application).address
 
     def init_logging(self) -> None:

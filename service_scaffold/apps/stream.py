@@ -94,6 +94,7 @@ class StreamApp(Topology, ReadyMadeApp):
         if config['quiet'] and not config['debug']:
             config['log_level'] = 'warning'
         self._simple_logging()
+        self._tcp_transport()
         if self._usable:
             self.configure(self._settings())
 
@@ -148,9 +149,28 @@ class StreamApp(Topology, ReadyMadeApp):
         return bool(self.config['web_enabled'])
 
     @property
+    def socket_path(self) -> str | None:
+        """The Unix socket that it listens on, None for a port."""
+        kind, _, path = str(self.config['web_transport']).partition('://')
+        return path if kind == 'unix' else None
+
+    @property
     def any_port(self) -> bool:
         """Whether another port will do: nobody has named one."""
-        return not self.is_given('port')
+        return not (self.is_given('port') or self._named_transport)
+
+    @property
+    def _named_transport(self) -> str:
+        """Host and port in `web_transport`, if it names them."""
+        kind, _, place = str(self.config['web_transport']).partition('://')
+        return place if kind == 'tcp' else ''
+
+    def _tcp_transport(self) -> None:
+        host, _, port = self._named_transport.rpartition(':')
+        if host and not self.is_given('host'):
+            self.config['host'] = host
+        if port and not self.is_given('port'):
+            self.config['port'] = int(port)
 
     def discover_modules(self) -> list[str]:
         """Import what `autodiscover` and `origin` name; done before every start, and by `main`.

@@ -37,6 +37,21 @@ def log_level(text: str) -> str:
     return level
 
 
+def web_transport(text: str) -> str:
+    """`tcp:`, `tcp://HOST:PORT` or `unix:///PATH`."""
+    kind, separator, rest = text.partition('://')
+    if text.rstrip(':') == 'tcp' or (kind == 'unix' and rest.startswith('/')):
+        return text
+    if kind == 'tcp' and separator:
+        host, _, port = rest.rpartition(':')
+        values.host(host)
+        values.port(port)
+        return text
+    raise argparse.ArgumentTypeError(
+        f'not a transport: {text!r}; tcp:, tcp://HOST:PORT or unix:///PATH'
+    )
+
+
 IDENTITY_OPTIONS = (
     Option(
         'version',
@@ -77,7 +92,8 @@ WEB_OPTIONS = (
     Option('web-host', 'Name of this host for others [the host name]', type=values.host),
     Option(
         'web-transport',
-        'tcp:, or unix:///PATH of a socket to listen on instead [%(default)s]',
+        'tcp:, tcp://HOST:PORT, or unix:///PATH to listen there instead [%(default)s]',
+        type=web_transport,
         default='tcp:',
         metavar='URL',
     ),

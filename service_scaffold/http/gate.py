@@ -57,6 +57,43 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def bind_path(path: str) -> socket.socket:
+    """Return a listening Unix socket; one that a dead process has left there is replaced.
+
+    Raises:
+        OSError: Another process listens there, or it cannot be used; names the path.
+    """
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(path) and _is_dead(path):
+            os.unlink(path)
+        bound.bind(path)
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f'Cannot listen on unix://{path}: {error.strerror}') from error
+    return bound
+
+
+def _is_dead(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    if bound.family == socket.AF_UNIX:
+        return f'unix://{bound.getsockname()}'
+    return f'http://{show(*bound.getsockname()[:2])}'
+
+
 def show(host: str, port: int) -> str:
     """Return `host:port` as it stands in a URL."""
     return f'[{host}]:{port}' if ':' in host else f'{host}:{port}'

@@ -398,6 +398,36 @@ async def test_a_port_that_somebody_gave_is_the_only_one(how, monkeypatch):
             await app.start()
 
 
+async def test_pages_on_a_unix_socket(tmp_path):
+    path = tmp_path / 'shop.sock'
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))  # as a dead process leaves it
+    app = StreamApp('shop', broker='memory://', web_transport=f'unix://{path}')
+
+    async with running(app):
+        assert app.address is None
+        connector = aiohttp.UnixConnector(str(path))
+        async with (
+            aiohttp.ClientSession(connector=connector) as http,
+            http.get('http://shop/_service/status') as answer,
+        ):
+            assert answer.status == 200
+        other = StreamApp('other', broker='memory://', web_transport=f'unix://{path}')
+        with pytest.raises(OSError, match='Cannot listen on unix://'):
+            await other.start()
+
+    assert not path.exists()
+
+
+def test_a_transport_may_name_host_and_port():
+    app = StreamApp('shop', web_transport='tcp://127.0.0.1:7000')
+
+    assert (app.conf.web_bind, app.conf.web_port, app.any_port) == ('127.0.0.1', 7000, False)
+    assert StreamApp('shop', web_transport='tcp://h:1', web_port=2).conf.web_port == 2
+    with pytest.raises(errors.ConfigError, match='not a transport'):
+        StreamApp('shop', web_transport='carrier://pigeon')
+
+
 # Pages
 
 
