@@ -52,6 +52,7 @@ class Join(Hop):
         within_ms: How much the times of a pair may differ.
         kept_ms: How long a value waits for a partner.
         how: What becomes of one without.
+        idle_s: Seconds without an event after which time follows the clock; None: never.
         late: Values that came when their time had passed already; counted since the start.
         table: What is remembered.
     """
@@ -59,7 +60,14 @@ class Join(Hop):
     joins = True
 
     def __init__(
-        self, left: Side, right: Side, within_ms: int, grace_ms: int, how: How, name: str | None
+        self,
+        left: Side,
+        right: Side,
+        within_ms: int,
+        grace_ms: int,
+        how: How,
+        name: str | None,
+        idle_s: float | None = None,
     ) -> None:
         chosen = name or f'{_short(left.source)}-{_short(right.source)}-{how}'
         target = left.source.paired(chosen, right.source)
@@ -67,6 +75,7 @@ class Join(Hop):
         self.within_ms = within_ms
         self.kept_ms = within_ms + grace_ms
         self.how = how
+        self.idle_s = idle_s
         self.late = 0
         self._sides = (left, right)
         self._keeps = _LONELY[how]
@@ -89,7 +98,8 @@ class Join(Hop):
     def _shape(self) -> tuple[Any, ...]:
         left, right = self._sides
         steps = (*left.steps, *right.steps)
-        return left.source.name, right.source.name, self.within_ms, self.kept_ms, self.how, steps
+        names = left.source.name, right.source.name
+        return *names, self.within_ms, self.kept_ms, self.how, self.idle_s, steps
 
     async def move(self, stream: Moved) -> None:
         """Join: the body of an agent of our own."""
@@ -272,6 +282,7 @@ def join_of(
     grace: float | timedelta,
     how: How,
     name: str | None,
+    idle_advance: float | timedelta | None,
 ) -> Callable[[str], Join]:
     """Return what makes a join, once it is known for whom.
 
@@ -283,4 +294,5 @@ def join_of(
         raise TypeError('A join of two streams needs within=, in seconds')
     check_how(how)
     within_ms, grace_ms = milliseconds('within', within), milliseconds('grace', grace)
-    return lambda _: Join(left, right, within_ms, grace_ms, how, name)
+    idle_s = None if idle_advance is None else milliseconds('idle_advance', idle_advance) / 1000
+    return lambda _: Join(left, right, within_ms, grace_ms, how, name, idle_s)

@@ -295,6 +295,7 @@ class Stream:
         how: How = 'inner',
         grace: float | timedelta = 0.0,
         name: str | None = None,
+        idle_advance: float | timedelta | None = None,
     ) -> Stream:
         """Return pairs `(left, right)` of these values and those of another stream, or of a table.
 
@@ -307,6 +308,8 @@ class Stream:
                 `(value, None)`. `outer`: one of theirs, too, as `(None, value)`.
             grace: Seconds that a value waits for partners that come late, beyond `within`.
             name: Of the join, in the names of its topics; default that of both topics and `how`.
+            idle_advance: Seconds without an event in a partition after which its time follows the
+                clock, so many seconds behind; None: never.
 
         Raises:
             TypeError: `within` is missing, or given for a table.
@@ -318,7 +321,7 @@ class Stream:
             step = lookup(other, how)
             return self._like((*self.steps, step), tables=(other,))
         right = other if isinstance(other, Stream) else other.stream()
-        make = join_of(self, right, within, grace, how, name)
+        make = join_of(self, right, within, grace, how, name, idle_advance)
         _ = self._alone, right._alone
         return self._via(make('').name, make)
 

@@ -101,6 +101,22 @@ async def test_events_move_time_as_well():
         assert join.take() == [('a', 'o', None, 0)]
 
 
+@pytest.mark.parametrize(('idle_advance', 'wanted'), [(None, []), (3, [('a', 'o', None, 5)])])
+async def test_an_idle_partition_follows_the_clock_only_if_asked(idle_advance, wanted):
+    join = Join(how='left', idle_advance=idle_advance)
+    async with drive(join.app, start=1000.0) as t:
+        await t.send(join.orders, 'o', key='a', timestamp=5)
+        await t.settle()
+        for _ in range(12):
+            await t.clock.advance(1.0)
+        await t.settle()
+        assert join.take() == [], 'it is 5 + 12 - 3'
+        for _ in range(3):
+            await t.clock.advance(1.0)
+        await t.settle()
+        assert join.take() == wanted
+
+
 @pytest.mark.parametrize('by', ['event', 'clock'])
 async def test_after_a_long_silence_everybody_is_passed_on_in_order(by):
     join = Join(how='left', partitions=1)

@@ -41,7 +41,7 @@ class JoinKeeper(Keeper):
     """
 
     def __init__(self, join: Join, state: PartitionState) -> None:
-        super().__init__(state)
+        super().__init__(state, join.idle_s)
         self._join = join
 
     async def _sweep(self, limit_ms: int) -> None:
