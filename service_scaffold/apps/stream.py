@@ -75,6 +75,9 @@ class StreamApp(Topology, ReadyMadeApp):
         streams.setup(self.application, topology=self)
         self._usable = True
 
+    table_route = staticmethod(streams.table_route)
+    topic_route = staticmethod(streams.topic_route)
+
     # Options
 
     def add_arguments(self, parser: options.OptionParser) -> None:

@@ -17,6 +17,7 @@ from service_scaffold.streams.event import Event
 from service_scaffold.streams.feature import add_arguments, get_streams, setup
 from service_scaffold.streams.pages import View, Web
 from service_scaffold.streams.records import Record
+from service_scaffold.streams.routing import table_route, topic_route
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.window_plan import Window
@@ -51,4 +52,6 @@ __all__ = [
     'current_event',
     'get_streams',
     'setup',
+    'table_route',
+    'topic_route',
 ]
