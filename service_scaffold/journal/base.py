@@ -247,6 +247,9 @@ class Producer(ABC):
             ConnectionLost: The connection has ended.
         """
 
+    def forget(self, topics: Iterable[str]) -> None:  # noqa: B027 - optional
+        """Keep nothing of these topics: they may be deleted, and are not to come back by that."""
+
     @abstractmethod
     async def begin(self) -> None:
         """Begin a transaction."""

@@ -16,6 +16,15 @@ from service_scaffold.journal.kafka_client import TopicPartition
 STOP_LIMIT_S = 0.8
 
 
+def untrack(producer: Any, topics: Iterable[str]) -> None:
+    """Let a producer's client ask no more for topics until they are written to again.
+
+    It asks for all topics that it has ever written to, every few seconds; a broker that creates
+    topics by itself takes that for a wish, and brings back those that were deleted.
+    """
+    producer.client._topics.difference_update(topics)
+
+
 def partition_state(consumer: Any, partition: TopicPartition) -> Any:
     """Return the client's state of an assigned partition (`position`, `paused`), else None."""
     subscription = consumer._subscription.subscription

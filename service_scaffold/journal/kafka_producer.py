@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from service_scaffold import errors
@@ -16,7 +16,7 @@ from service_scaffold.journal.kafka_client import (
     kafka_errors,
     translate,
 )
-from service_scaffold.journal.kafka_internals import discard_producer
+from service_scaffold.journal.kafka_internals import discard_producer, untrack
 from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_sender import MemberSender, Membership
 from service_scaffold.journal.offsets import join_notes
@@ -41,6 +41,8 @@ class KafkaProducer(base.Producer):
         self._sender = sender
         self._timeout_s = timeout_s
         self._appender = Appender(producer, timeout_s, endless=sender is not None)
+        self._appending = 0
+        self._forgettable: set[str] = set()
         self._open = False
         self.closed = False
 
@@ -53,7 +55,17 @@ class KafkaProducer(base.Producer):
         """Append; `on_sent` is called when all records are on their way."""
         if self.closed:
             raise errors.ConnectionLost('The producer is closed')
-        return await self._appender.append(records, on_confirm, on_sent)
+        self._appending += 1
+        try:
+            return await self._appender.append(records, on_confirm, on_sent)
+        finally:
+            self._appending -= 1
+
+    def forget(self, topics: Iterable[str]) -> None:
+        self._forgettable.update(topics)
+        if not self._appending:  # else a record that waits could not find its partition
+            untrack(self._producer, self._forgettable)
+            self._forgettable.clear()
 
     async def begin(self) -> None:
         await self._step('beginning a transaction', self._producer.begin_transaction)

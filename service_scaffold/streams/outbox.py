@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import NamedTuple
 
 from service_scaffold.journal.base import NewRecord, Producer
 
 BATCH = 5_000
 
-Ensure = Callable[[Sequence[str]], Awaitable[Collection[str]]]
-"""Makes those of the topics that are ours to make and are missing; returns those that are gone, and
-that nobody wants anything in."""
+
+class Passing(NamedTuple):
+    """Topics that come and go with others, as those of answers do.
+
+    Attributes:
+        here: Those that are there.
+        gone: Those that are not; nobody wants anything in them.
+    """
+
+    here: Collection[str] = ()
+    gone: Collection[str] = ()
+
+
+Ensure = Callable[[Sequence[str]], Awaitable[Passing]]
+"""Makes those of the topics that are ours to make and are missing; tells which are not ours."""
 
 NOWHERE = -1
 """The offset of a record that was not sent."""
@@ -86,13 +99,15 @@ async def send_all(producer: Producer, records: Sequence[NewRecord], ensure: Ens
         PublishError: One of them was refused.
         ConnectionLost: The connection has ended.
     """
-    gone = await ensure(list({record.topic for record in records}))
+    passing, gone = await ensure(list({record.topic for record in records}))
     kept = [record for record in records if record.topic not in gone] if gone else records
     offsets: list[int] = []
     for outcome in await producer.produce(kept) if kept else ():
         if isinstance(outcome, Exception):
             raise outcome
         offsets.append(outcome)
+    if passing:
+        producer.forget(passing)
     if gone:
         found = iter(offsets)
         return [NOWHERE if record.topic in gone else next(found) for record in records]

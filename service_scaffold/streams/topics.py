@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from service_scaffold.journal.base import Journal, TopicSpec
+from service_scaffold.streams.outbox import Passing
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.tables.table import Table
 from service_scaffold.streams.topology import Topology
@@ -67,27 +68,28 @@ class Topics:
             [table.options.spec(table.changelog, table.count, replicas) for table in tables]
         )
 
-    async def ensure(self, names: Sequence[str]) -> frozenset[str]:
+    async def ensure(self, names: Sequence[str]) -> Passing:
         """Make topics that records are about to be appended to, where they are missing.
 
         Returns:
-            Those of `replies` that have gone, with those who have asked.
+            Those of `replies`; they go with those who have asked.
         """
-        gone = await self._gone(self.replies.intersection(names))
+        passing = await self._passing(self.replies.intersection(names))
         fresh = [name for name in names if name not in self._known and name not in self.replies]
         if not fresh:
-            return gone
+            return passing
         replicas, partitions = self._settings.topic_replicas, self._settings.topic_partitions
         await self._create(
             [self._own.get(name) or TopicSpec(name, partitions, replicas) for name in fresh]
         )
-        return gone
+        return passing
 
-    async def _gone(self, names: Collection[str]) -> frozenset[str]:
+    async def _passing(self, names: Collection[str]) -> Passing:
         if not names:
-            return frozenset()
+            return Passing()
         counts = await self._journal.partitions(names)
-        return frozenset(name for name, count in counts.items() if count is None)
+        gone = frozenset(name for name, count in counts.items() if count is None)
+        return Passing(counts.keys() - gone, gone)
 
     async def _create(self, specs: Sequence[TopicSpec]) -> None:
         if specs and self._settings.may_declare:
