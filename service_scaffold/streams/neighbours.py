@@ -12,7 +12,7 @@ from service_scaffold.journal.base import Journal, Producer, TopicPartition, Top
 from service_scaffold.streams.copies import Copies
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.opening import Key
-from service_scaffold.streams.registry import Registry, WorkerInfo, standby_places
+from service_scaffold.streams.registry import Registry, WorkerInfo, standby_places, workers_topic
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.tables.table import Table
 from service_scaffold.streams.task import Task
@@ -65,7 +65,7 @@ class Neighbours:
         self.layout: Layout | None = None
         self.copies = Copies(journal, workplace.stores, clock, lambda key: key in seat.tasks)
         config = {'cleanup.policy': 'compact'}
-        spec = TopicSpec(f'{settings.id}-workers', 1, settings.topic_replicas, config)
+        spec = TopicSpec(workers_topic(settings.id), 1, settings.topic_replicas, config)
         self.registry = Registry(journal, spec, clock, self.describe)
         self._url = url
         self._settings = settings

@@ -38,6 +38,11 @@ Places = dict[str, list[int]]
 """Partition numbers by the name of a topic or table."""
 
 
+def workers_topic(id: str) -> str:
+    """Return the name of the topic in which the workers of an application tell what they have."""
+    return f'{id}-workers'
+
+
 class WorkerInfo(msgspec.Struct, omit_defaults=True):
     """What a worker says of itself.
 

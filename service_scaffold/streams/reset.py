@@ -12,6 +12,7 @@ from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.journal.base import Journal, RebalanceListener, TopicPartition
+from service_scaffold.streams.registry import workers_topic
 from service_scaffold.streams.stores import claim, files
 from service_scaffold.streams.topology import Topology
 
@@ -41,7 +42,8 @@ class Reset:
     Attributes:
         group: Whose commits are forgotten.
         commits: What it has committed of the topics that are read, per `topic/partition`.
-        topics: Changelogs, topics between agents, agents' own topics, topics of answers.
+        topics: Changelogs, topics between agents, agents' own topics, topics of answers and of
+            workers.
         directories: Local stores of workers on this machine.
         members: Who is at work; nothing can be deleted until they have stopped.
         former: Topics that look like the application's own, and that nothing declares: of a
@@ -143,6 +145,7 @@ def _declared(topology: Topology) -> set[str]:
     """
     tables = topology.tables.values()
     names = {topic.name for topic in topology.topics.values() if topic.internal}
+    names.add(workers_topic(topology.id))
     names |= {join.topic.name for table in tables for join in table.joins}
     names |= {table.changelog for table in tables}
     # What users have declared is theirs, also when a table's changes go there.
