@@ -136,8 +136,11 @@ class Layout:
 
 
 def used_by(agent: Agent) -> Sequence[Table]:
-    """Return the tables that an agent's function names, or that its stream looks into."""
-    return [*agent.plan.tables, *_named_by(agent)]
+    """Return the tables that an agent's function names, or that its stream looks into.
+
+    A global one that is only looked into is nobody's in particular.
+    """
+    return [*(table for table in agent.plan.tables if not table.is_global), *_named_by(agent)]
 
 
 def _named_by(agent: Agent) -> Sequence[Table]:

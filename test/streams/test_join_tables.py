@@ -191,3 +191,43 @@ async def test_tables_of_unequal_counts():
             pass
     for part in ('left (2 partitions)', 'right (3 partitions)', 'group_by'):
         assert part in str(caught.value)
+
+
+async def test_a_global_table_may_have_other_partitions():
+    app = Topology(StreamSettings('shop'))
+    orders, users = app.topic('orders', partitions=3), app.topic('users', partitions=2)
+    names = app.GlobalTable('names')
+    got = []
+
+    @app.agent(users)
+    async def keep(stream):
+        async for user, name in stream.items():
+            names[user] = name
+
+    @app.agent(orders.stream().join(names, how='left'))
+    async def greet(stream):
+        async for pair in stream:
+            got.append(pair)
+
+    async with drive(app) as t:
+        for number in range(6):
+            await t.send(users, f'U{number}', key=f'u{number}')
+        await t.settle()
+        for number in range(7):
+            await t.send(orders, number, key=f'u{number}')
+        await t.settle()
+        assert sorted(got, key=str) == [*((n, f'U{n}') for n in range(6)), (6, None)]
+
+
+@pytest.mark.parametrize('kind', ['SetTable', 'GlobalTable', 'windowed'])
+def test_tables_that_cannot_be_joined_to_a_table(kind):
+    app = Topology(StreamSettings('shop'))
+    plain = app.Table('plain')
+    other = (
+        app.Table('other', default=int, window=TumblingWindow(10))
+        if kind == 'windowed'
+        else getattr(app, kind)('other')
+    )
+    for left, right in ((plain, other), (other, plain)):
+        with pytest.raises(errors.StreamError, match='Table other cannot be joined'):
+            left.join(right)

@@ -26,6 +26,7 @@ class GlobalTable(Table):
     """
 
     is_global = True
+    joinable = False
 
     @property
     def visible(self) -> Mapping[int, PartitionState]:

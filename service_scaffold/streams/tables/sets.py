@@ -26,6 +26,8 @@ class SetTable(Table):
         value_type, value_serializer: Of the members.
     """
 
+    joinable = False
+
     # One key
 
     def __getitem__(self, key: Any) -> MemberSet:

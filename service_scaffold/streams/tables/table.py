@@ -309,14 +309,14 @@ class Table(Placed, MutableMapping[Any, Any]):
             name: Part of the name of the topic of pairs; default both tables' names and `how`.
 
         Raises:
-            StreamError: One of them has windows, or was not made by an application.
+            StreamError: One of them has windows, is global or of sets.
             ValueError: `how` is unknown.
         """
         for table in (self, other):
             if table.outlet is None or not table.joinable:
                 raise errors.StreamError(
-                    f'Table {table.name} cannot be joined to a table: it has windows, or no'
-                    ' application'
+                    f'Table {table.name} cannot be joined to a table: it has windows, is global or'
+                    ' of sets, or belongs to no application'
                 )
         assert self.outlet is not None
         made = TableJoin(self, other, how, name, self.outlet, self._key_type)
@@ -325,7 +325,7 @@ class Table(Placed, MutableMapping[Any, Any]):
         return made.topic.stream()
 
     joinable = True
-    """Whether it has one value for a key."""
+    """Whether it has one value for a key, in the partition of the events that write it."""
 
     def _tell_joins(self) -> None:
         hand = self._lane()
