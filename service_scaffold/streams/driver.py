@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from service_scaffold import errors, features, options, scheduler
-from service_scaffold.clock import ManualClock
+from service_scaffold.clock import Clock, ManualClock
 from service_scaffold.journal.base import Journal, NewRecord
 from service_scaffold.journal.memory import MemoryJournal
 from service_scaffold.journal.memory_broker import MemoryBroker
@@ -34,6 +34,28 @@ from service_scaffold.streams.workplace import Workplace
 SETTLE_S = 30.0
 """Real seconds after which `settle` gives up on handlers that go on and on."""
 TURNS = 20
+CHECKPOINT_S = 1e9
+"""Of the clock that is moved by hand, which need not stop for them: `settle` makes checkpoints."""
+
+
+class _LogClock(Clock):
+    """Tells the time of another clock, and waits in real time.
+
+    A fetch waits half a second for records. By a clock that is moved by hand, that would be two
+    stops in each of its seconds at which nothing happens.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def time(self) -> float:
+        return self._clock.time()
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(max(delay_s, 0))
 
 
 class _Kept(MemoryBackend):
@@ -57,7 +79,7 @@ class Driver:
     def __init__(self, topology: Topology, start: float) -> None:
         self.clock = ManualClock(start)
         self._topology = topology
-        self._broker = MemoryBroker('', self.clock)
+        self._broker = MemoryBroker('', _LogClock(self.clock))
         self._stores = _Kept()
         self._app: web.Application | None = None
         self._worker: Worker | None = None
@@ -313,6 +335,7 @@ async def drive(topology: Topology, start: float = 0.0) -> AsyncIterator[Driver]
         topic_partitions=before.topic_partitions or PARTITIONS,
         store='memory://',
         registry=False,
+        checkpoint_s=CHECKPOINT_S,
     )
     driver = Driver(topology, start)
     try:
