@@ -25,6 +25,7 @@ async def count(stream):
     """Add up the orders of each account."""
     async for order in stream.group_by(Order.account):
         counts[order.account] += order.amount
+        print('counted', order.account, flush=True)
         yield counts[order.account]
 
 
