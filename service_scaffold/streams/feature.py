@@ -10,7 +10,7 @@ from service_scaffold import features, options, scheduler
 from service_scaffold.journal.base import Journal
 from service_scaffold.options import streams as table
 from service_scaffold.options.stream_values import resolve
-from service_scaffold.streams import assignment
+from service_scaffold.streams import assignment, graph_page
 from service_scaffold.streams.configured import address_of, settings_of, tuning_of, warn
 from service_scaffold.streams.journals import open_journal
 from service_scaffold.streams.settings import StreamSettings
@@ -53,6 +53,7 @@ def setup(
     features.add(app, declared, Topology)
     features.add(app, worker)
     assignment.add_route(app)
+    graph_page.add_route(app)
 
 
 def get_streams(app: web.Application | web.Request) -> Topology:
