@@ -80,7 +80,7 @@ class Agent(Askable):
         self._declared = plan
         self.group = group
         self.concurrency = concurrency
-        self.sinks = list(sinks)
+        self.sinks = [_checked_sink(name, sink) for sink in sinks]
         self.on_error = ErrorHook(on_error)
         self.help = help or inspect.getdoc(body) or ''
         self.stats = AgentStats()
@@ -103,7 +103,7 @@ class Agent(Askable):
         """Send results there too, from now on."""
         if not inspect.isasyncgenfunction(inspect.unwrap(self.body)):
             raise TypeError(f'agent {self.name} yields nothing that a sink could take')
-        self.sinks.append(sink)
+        self.sinks.append(_checked_sink(self.name, sink))
 
     def test_context(self) -> Any:
         """Try the agent by itself: `async with agent.test_context() as a: await a.put(value)`.
@@ -157,6 +157,12 @@ class Agent(Askable):
                 answer = sink(value)
                 if inspect.isawaitable(answer):
                     await answer
+
+
+def _checked_sink(agent: str, sink: Any) -> Any:
+    if not (isinstance(sink, Topic | Channel | Agent) or callable(sink)):
+        raise TypeError(f'agent {agent}: {sink!r} is no sink: a topic, an agent or a function is')
+    return sink
 
 
 def _check_body(name: str, body: Body) -> None:

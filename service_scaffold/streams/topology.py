@@ -203,7 +203,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
             channel: A topic, its name, or a stream; None makes a topic of the agent's own.
             name: Default the function's.
             concurrency: Lanes per partition; a key goes through the same one, in order.
-            sink: Where what the body yields goes: topics, agents, functions.
+            sink: Where what the body yields goes: topics or their names, agents, functions.
             on_error: `(agent, exc)` or `(agent, exc, event)`, returns a `Decision`; default three
                 attempts, then the dead letters.
             help: Default the function's docstring.
@@ -223,7 +223,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
                 self._plan(chosen, channel, key_type, value_type),
                 group=self.id,
                 concurrency=concurrency,
-                sinks=sink or (),
+                sinks=[self.topic(one) if isinstance(one, str) else one for one in sink or ()],
                 on_error=on_error,
                 help=help or '',
             )

@@ -169,3 +169,20 @@ async def test_pop_and_setdefault_of_a_missing_key_are_those_of_a_dict():
         await t.settle()
 
     assert seen == [None, 5, 5, 5]
+
+
+async def test_a_sink_may_be_named_and_what_is_none_is_refused_at_once():
+    app = Topology(StreamSettings('shop'))
+
+    @app.agent('numbers', sink=['doubles'])
+    async def double(stream):
+        async for n in stream:
+            yield 2 * n
+
+    with pytest.raises(TypeError, match='agent double: 5 is no sink'):
+        double.add_sink(5)
+    async with drive(app) as t:
+        await t.send('numbers', 21)
+        await t.settle()
+
+        assert [event.value for event in t.read('doubles')] == [42]
