@@ -250,6 +250,8 @@ class Driver:
         session = worker.session
         if session is None or not session.joined.is_set():
             return await self._wait_for_start()
+        if not session.settled and session.backing_off:
+            return await self._wait_for_bodies(session)
         if not worker.ready.is_set() or worker.routines.busy:
             await asyncio.sleep(0.001)
             return False

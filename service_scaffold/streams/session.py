@@ -354,7 +354,7 @@ class Session(RebalanceListener):
     @property
     def backing_off(self) -> bool:
         """Whether somebody pauses before another attempt."""
-        return any(task.backing_off for task in self.tasks.values())
+        return self._tasks.pausing > 0 or any(task.backing_off for task in self.tasks.values())
 
     def advance(self, now_s: float) -> float | None:
         """Let the stream time of all tables be `now_s` or later; return when something ends next.

@@ -32,6 +32,7 @@ class Tasks:
     Attributes:
         by_key: Those that are ours.
         layout: Which topics exist; set by the session, before the first task.
+        pausing: How many of them could not be opened, and wait before they try again.
         changing: Held by whoever begins and ends tasks: a rebalance, or a restart.
     """
 
@@ -48,6 +49,7 @@ class Tasks:
     ) -> None:
         self.by_key: dict[Key, Task] = {}
         self.layout: Layout | None = None
+        self.pausing = 0
         self.changing = asyncio.Lock()
         self._opening = opening
         self._copies = copies
@@ -131,7 +133,11 @@ class Tasks:
             except Exception as error:
                 attempt += 1
                 LOGGER.warning('%s cannot start, will try again: %s', task, error, exc_info=error)
-                await self._clock.sleep(Backoff().delay(attempt))
+                self.pausing += 1
+                try:
+                    await self._clock.sleep(Backoff().delay(attempt))
+                finally:
+                    self.pausing -= 1
         for table in self.layout.tables(task.count):
             state = task.find_state(table.name)
             if state is not None:

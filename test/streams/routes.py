@@ -16,7 +16,7 @@ KEYS = [f'k{n}' for n in range(24)]
 
 
 def counting(app: Topology) -> None:
-    orders = app.topic('orders', partitions=PARTITIONS)
+    orders = app.topic(f'{app.id}-orders', partitions=PARTITIONS)
     counts = app.Table('counts', default=int)
 
     @app.agent(orders)
@@ -44,7 +44,7 @@ def routes(app: web.Application, topology: Topology) -> None:
     async def exact(request: web.Request) -> web.Response:
         return shown('k1')
 
-    @topic_route(topology.topics['orders'], match_info='key')
+    @topic_route(topology.topics[f'{topology.id}-orders'], match_info='key')
     async def by_topic(request: web.Request) -> web.Response:
         return web.json_response({'here': sorted(counts.here)})
 

@@ -25,6 +25,19 @@ LOOK_S = 0.02
 Declare = Callable[[Topology], None]
 
 
+@dataclass(frozen=True)
+class SharedLog:
+    """A log, and an application that is nobody else's there.
+
+    Attributes:
+        id: Of the application; names of topics begin with it.
+        open_journal: Makes a connection.
+    """
+
+    id: str
+    open_journal: Callable[[], Journal]
+
+
 @dataclass
 class Peer:
     """One worker.
@@ -58,22 +71,24 @@ class Crew:
     """Starts and stops peers.
 
     Args:
-        open_journal: Makes a connection to the log.
+        log: What they share.
+        settings: See `StreamSettings`.
         declare: Declares the application on a topology of a peer.
         routes: Adds its routes to an aiohttp application, given the topology.
     """
 
     def __init__(
         self,
-        settings: StreamSettings,
-        open_journal: Callable[[], Journal],
+        log: SharedLog,
         declare: Declare,
         routes: Callable[[web.Application, Topology], None] | None = None,
+        **settings: Any,
     ) -> None:
         self.peers: list[Peer] = []
         self.client = aiohttp.ClientSession()
-        self._settings = settings
-        self._open_journal = open_journal
+        self._id = log.id
+        self._settings = StreamSettings(log.id, checkpoint_s=0.05, **settings)
+        self._open_journal = log.open_journal
         self._declare = declare
         self._routes = routes
 
@@ -107,12 +122,14 @@ class Crew:
         await peer.runner.cleanup()
 
     async def send(self, topic: str, *pairs: tuple[str, bytes]) -> None:
-        """Append values, each to the partition of its key."""
+        """Append values to a topic of the application, each to the partition of its key."""
         journal = self._open_journal()
         await journal.connect()
         try:
             producer = await journal.producer()
-            records = [NewRecord(topic, value, key.encode()) for key, value in pairs]
+            records = [
+                NewRecord(f'{self._id}-{topic}', value, key.encode()) for key, value in pairs
+            ]
             for outcome in await producer.produce(records):
                 assert isinstance(outcome, int), outcome
         finally:
@@ -123,7 +140,7 @@ class Crew:
         journal = self._open_journal()
         await journal.connect()
         try:
-            where = [TopicPartition(topic, number) for number in range(partitions)]
+            where = [TopicPartition(f'{self._id}-{topic}', number) for number in range(partitions)]
             return sum((await journal.offsets(where, 'end')).values())
         finally:
             await journal.close()

@@ -1,17 +1,11 @@
-"""Standbys and global tables: several workers on one log in memory."""
+"""Standbys and global tables: several workers on one log, in memory and on a real Kafka."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
-from service_scaffold.clock import SystemClock
-from service_scaffold.journal.base import Journal
-from service_scaffold.journal.memory import MemoryJournal
-from service_scaffold.journal.memory_broker import MemoryBroker
-from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 from test.streams.several import crew_of, until
 
@@ -20,19 +14,8 @@ GUARANTEES = ['at_least_once', 'exactly_once']
 KEYS = [f'k{n}' for n in range(40)]
 
 
-@pytest.fixture
-def open_journal() -> Callable[[], Journal]:
-    """Connections to one log in memory."""
-    broker = MemoryBroker('', SystemClock())
-    return lambda: MemoryJournal(broker, who='shop')
-
-
-def settings(guarantee: str, **others) -> StreamSettings:
-    return StreamSettings('shop', guarantee=guarantee, checkpoint_s=0.05, **others)
-
-
 def counting(app: Topology) -> None:
-    orders = app.topic('orders', partitions=PARTITIONS)
+    orders = app.topic(f'{app.id}-orders', partitions=PARTITIONS)
     counts = app.Table('counts', default=int)
 
     @app.agent(orders)
@@ -46,9 +29,9 @@ def total(crew, table: str = 'counts') -> int:
 
 
 @pytest.mark.parametrize('guarantee', GUARANTEES)
-async def test_a_standby_takes_over_without_reading_the_changelog(open_journal, guarantee):
+async def test_a_standby_takes_over_without_reading_the_changelog(any_log, guarantee):
     """What the owner has, the other worker has, too, but for the last checkpoint at most."""
-    async with crew_of(settings(guarantee), open_journal, counting) as crew:
+    async with crew_of(any_log, counting, guarantee=guarantee) as crew:
         first = await crew.join()
         second = await crew.join()
         await until(lambda: first.owns('counts') and second.owns('counts'))
@@ -78,9 +61,9 @@ async def test_a_standby_takes_over_without_reading_the_changelog(open_journal, 
         await until(lambda: total(crew) == 6 * len(KEYS))
 
 
-async def test_without_standbys_nothing_is_copied(open_journal):
+async def test_without_standbys_nothing_is_copied(any_log):
     """`table_standby_replicas` 0 is respected."""
-    async with crew_of(settings('at_least_once', standbys=0), open_journal, counting) as crew:
+    async with crew_of(any_log, counting, standbys=0) as crew:
         first, second = await crew.join(), await crew.join()
         await until(lambda: first.owns('counts') and second.owns('counts'))
         await asyncio.sleep(1.2)
@@ -88,9 +71,9 @@ async def test_without_standbys_nothing_is_copied(open_journal):
         assert not second.copies
 
 
-async def test_each_partition_has_as_many_standbys_as_wanted(open_journal):
+async def test_each_partition_has_as_many_standbys_as_wanted(any_log):
     """Rendezvous hashing: with one standby each, no partition has two."""
-    async with crew_of(settings('at_least_once'), open_journal, counting) as crew:
+    async with crew_of(any_log, counting) as crew:
         for _ in range(3):
             await crew.join()
         await until(lambda: all(peer.owns('counts') for peer in crew.peers))
@@ -106,9 +89,9 @@ async def test_each_partition_has_as_many_standbys_as_wanted(open_journal):
 
 def rates(app: Topology) -> None:
     rates = app.GlobalTable('rates', partitions=2)
-    changes = app.topic('changes', partitions=2, value_type=int)
-    orders = app.topic('orders', partitions=3)
-    seen = app.topic('seen', partitions=1)
+    changes = app.topic(f'{app.id}-changes', partitions=2, value_type=int)
+    orders = app.topic(f'{app.id}-orders', partitions=3)
+    seen = app.topic(f'{app.id}-seen', partitions=1)
 
     @app.agent(changes)
     async def change(stream):
@@ -123,9 +106,9 @@ def rates(app: Topology) -> None:
 
 
 @pytest.mark.parametrize('guarantee', GUARANTEES)
-async def test_a_global_table_is_read_everywhere(open_journal, guarantee):
+async def test_a_global_table_is_read_everywhere(any_log, guarantee):
     """In agents of other partition counts and outside, on every worker; also on one that is new."""
-    async with crew_of(settings(guarantee), open_journal, rates) as crew:
+    async with crew_of(any_log, rates, guarantee=guarantee) as crew:
         first, second = await crew.join(), await crew.join()
         await crew.send('changes', *((key, b'7') for key in KEYS))
         for peer in (first, second):
@@ -150,19 +133,19 @@ async def test_a_global_table_is_read_everywhere(open_journal, guarantee):
         await until(all_seen)
 
 
-async def test_a_global_table_of_sets(open_journal):
+async def test_a_global_table_of_sets(any_log):
     """Members that any worker has added are seen by all."""
 
     def declare(app: Topology) -> None:
         tags = app.SetGlobalTable('tags', value_type=str)
-        edits = app.topic('edits', partitions=2)
+        edits = app.topic(f'{app.id}-edits', partitions=2)
 
         @app.agent(edits)
         async def edit(stream):
             async for key, value in stream.items():
                 tags[key].add(value)
 
-    async with crew_of(settings('at_least_once'), open_journal, declare) as crew:
+    async with crew_of(any_log, declare) as crew:
         first, second = await crew.join(), await crew.join()
         await crew.send('edits', ('a', b'"x"'), ('b', b'"y"'), ('c', b'"z"'), ('a', b'"w"'))
         for peer in (first, second):

@@ -16,7 +16,7 @@ from service_scaffold.streams.routing import table_route
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 from test.streams.routes import KEYS, PARTITIONS, counting, routes
-from test.streams.several import Crew, Peer, crew_of, until
+from test.streams.several import Crew, Peer, SharedLog, crew_of, until
 
 
 @pytest.fixture
@@ -28,10 +28,8 @@ def broker() -> MemoryBroker:
 @pytest_asyncio.fixture
 async def crew(broker) -> AsyncIterator[Crew]:
     """Two workers that share four partitions; every key was counted twice."""
-    settings = StreamSettings('shop', checkpoint_s=0.05)
-    async with crew_of(
-        settings, lambda: MemoryJournal(broker, who='shop'), counting, routes
-    ) as crew:
+    log = SharedLog('shop', lambda: MemoryJournal(broker, who='shop'))
+    async with crew_of(log, counting, routes) as crew:
         first, second = await crew.join(), await crew.join()
         await until(lambda: len(first.owns('counts')) == len(second.owns('counts')) == 2)
         await crew.send('orders', *((key, b'1') for key in KEYS * 2))
