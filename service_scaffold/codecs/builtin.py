@@ -116,10 +116,16 @@ class TextCodec:
     """UTF-8 text; anything but a string goes out as its `str()`."""
 
     def encode(self, value: object) -> bytes:
-        return _encoded(lambda v: str(v).encode(), value, 'text')
+        try:
+            return str(value).encode()
+        except _ENCODE_ERRORS as error:
+            raise _failure(value, 'text', error) from error
 
     def decode(self, body: bytes) -> object:
-        return _decoded(bytes.decode, body, 'UTF-8 text')
+        try:
+            return body.decode()
+        except UnicodeDecodeError as error:
+            raise errors.DecodeError(f'Not valid UTF-8 text: {error}') from error
 
 
 class BinaryCodec:

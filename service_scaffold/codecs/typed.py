@@ -90,10 +90,10 @@ class Decoder:
             InvalidBody: The value is not of the declared type; the message names the field.
         """
         try:
+            if content_type is None or base.essence(content_type) == base.JSON:
+                return self.json(body)
             if self.annotation is bytes:
                 return body
-            if base.essence(content_type) == base.JSON:
-                return self.json(body)
             return self._convert(decode(body, content_type))
         except errors.CodecError:
             raise

@@ -113,6 +113,7 @@ class Plan:
         tables: What the steps look into.
         feeds: More hops, that bring events to other inputs.
         inputs: All topics whose records the body sees.
+        decode: Returns the event of a record of an input, for a lane.
     """
 
     def __init__(
@@ -132,17 +133,16 @@ class Plan:
         self.feeds = tuple(feeds)
         self._others = tuple(others)
         self.inputs = tuple(dict.fromkeys((self.input, *self._others)))
-        self._only = self.input if len(self.inputs) == 1 else None
+        self.decode: Callable[[Any, Acks], Event] = (
+            self.input.decode if len(self.inputs) == 1 else self._decode
+        )
 
     @property
     def input(self) -> Source:
         """The topic whose records the body sees; of several the first."""
         return self.hops[-1].target if self.hops else self.root
 
-    def decode(self, record: Any, lane: Acks) -> Event:
-        """Return the event of a record of an input."""
-        if self._only is not None:
-            return self._only.decode(record, lane)
+    def _decode(self, record: Any, lane: Acks) -> Event:
         for topic in self.inputs:
             if topic.name == record.topic:
                 return topic.decode(record, lane)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -104,6 +104,12 @@ class Stream:
             )
         return self._lane
 
+    def _following(self) -> Callable[[], Awaitable[Event | None]]:
+        """Return what gives the next event; the body iterates over this stream."""
+        lane = self._own
+        lane.check(self)
+        return self._next if self.steps else lane.next
+
     async def _next(self, *, keep: bool = False, until: float | None = None) -> Event | None:
         event = await self._own.next(keep=keep, until=until)
         if event is None or not self.steps:
@@ -144,21 +150,21 @@ class Stream:
 
     async def items(self) -> AsyncIterator[tuple[Any, Any]]:
         """Iterate over `(key, value)`."""
-        self._own.check(self)
-        while (event := await self._next()) is not None:
+        following = self._following()
+        while (event := await following()) is not None:
             yield event.key, event.value
 
     async def events(self) -> AsyncIterator[Event]:
         """Iterate over events: value, key, headers, timestamp."""
-        self._own.check(self)
-        while (event := await self._next()) is not None:
+        following = self._following()
+        while (event := await following()) is not None:
             yield event
 
     async def enumerate(self, start: int = 0) -> AsyncIterator[tuple[int, Any]]:
         """Iterate over `(number, value)`; the number counts what this body has seen."""
-        self._own.check(self)
+        following = self._following()
         number = start
-        while (event := await self._next()) is not None:
+        while (event := await following()) is not None:
             yield number, event.value
             number += 1
 
