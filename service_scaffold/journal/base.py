@@ -150,6 +150,15 @@ class Reader(ABC):
             ConnectionLost: The connection has ended.
         """
 
+    async def fetch_runs(
+        self, limit: int, timeout_s: float
+    ) -> Mapping[TopicPartition, Sequence[Record]]:
+        """As `fetch`, with the records by partition."""
+        runs: dict[TopicPartition, list[Record]] = {}
+        for record in await self.fetch(limit, timeout_s):
+            runs.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+        return runs
+
     @abstractmethod
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Leave these out of `fetch`."""

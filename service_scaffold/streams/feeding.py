@@ -57,10 +57,10 @@ class Feeding:
         member = self._member
         while True:
             wait_s = PAUSED_WAIT_S if self.paused or self._ordering.waiting else WAIT_S
-            records = await member.fetch(self._settings.fetch_limit, wait_s)
-            if records:
-                await self._hand_out(records)
-                self._count(len(records))
+            runs = await member.fetch_runs(self._settings.fetch_limit, wait_s)
+            if runs:
+                await self._hand_out(runs)
+                self._count(sum(len(run) for run in runs.values()))
             await self._ordering.go_on(self._tasks.values())
             self._resume_some()
 
@@ -85,29 +85,18 @@ class Feeding:
         count = self.layout.counts.get(where.topic) if self.layout is not None else None
         return None if count is None else self._tasks.get((count, where.partition))
 
-    async def _hand_out(self, records: Sequence[Any]) -> None:
-        runs: dict[tuple[str, int], list[Any]] = {}
-        for record in records:
-            where = (record.topic, record.partition)
-            run = runs.get(where)
-            if run is None:
-                runs[where] = [record]
-            else:
-                run.append(record)
+    async def _hand_out(self, runs: Mapping[TopicPartition, Sequence[Any]]) -> None:
         member = self._member
         if self._settings.guarantee == 'at_most_once':
-            await member.commit(
-                {TopicPartition(*where): run[-1].offset + 1 for where, run in runs.items()}
-            )
-        for pair, run in runs.items():
-            partition = TopicPartition(*pair)
-            task = self._task(partition)
+            await member.commit({where: run[-1].offset + 1 for where, run in runs.items()})
+        for where, run in runs.items():
+            task = self._task(where)
             if task is None or task.phase not in ('running', 'held'):
                 continue
-            task.feed(partition.topic, run)
-            if self._is_full(task, partition.topic):
-                self.paused.add(partition)
-                member.pause([partition])
+            task.feed(where.topic, run)
+            if self._is_full(task, where.topic):
+                self.paused.add(where)
+                member.pause([where])
 
     def _is_full(self, task: Task, topic: str) -> bool:
         return task.waiting(topic) > self._limit(topic) or task.ahead(topic) > AHEAD

@@ -55,6 +55,7 @@ class Lane:
         self.effects = Effects()
         self.attempts = 0
         self.backing_off = False
+        self._spare = Effects()
         self._finished = finished
         self._letters = Letters(agent.name, agent.group, clock)
         self._queue: deque[Any] = deque()
@@ -73,9 +74,9 @@ class Lane:
 
     # Fed by its partition
 
-    def put(self, record: Any) -> None:
-        """Take a record for the body."""
-        self._queue.append(record)
+    def put(self, *records: Any) -> None:
+        """Take records for the body."""
+        self._queue.extend(records)
         self.wake()
 
     def wake(self) -> None:
@@ -237,14 +238,17 @@ class Lane:
 
     def finish(self) -> None:
         """Finish what is in hand: its effects count from now on."""
-        effects, self.effects = self.effects, Effects()
+        effects, self.effects = self.effects, self._spare
         if effects:
             self.unit.apply(effects)
-        for event in self.current:
+        effects.clear()
+        self._spare = effects
+        current = self.current
+        for event in current:
             self._finished(event)
-        self.agent.stats.processed += len(self.current)
-        self._singly = max(0, self._singly - len(self.current))
-        self.current.clear()
+        self.agent.stats.processed += len(current)
+        self._singly = max(0, self._singly - len(current))
+        current.clear()
         self.attempts = 0
         self._restarts = 0
 

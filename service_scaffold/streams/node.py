@@ -53,19 +53,16 @@ class Node:
     def feed(self, topic: str, records: Sequence[Any]) -> None:
         """Take records of one of the topics, in their order."""
         track = self.tracks[topic]
-        take = track.take
+        wanted = track.take_run(records)
         only = self._only
         if self._merge is not None:
-            self._merge.put(topic, [record for record in records if take(record.offset)])
+            self._merge.put(topic, wanted)
             self.flow()
         elif only is not None:
-            for record in records:
-                if take(record.offset):
-                    only.put(record)
+            only.put(*wanted)
         else:
-            for record in records:
-                if take(record.offset):
-                    self._lane_of(record).put(record)
+            for record in wanted:
+                self._lane_of(record).put(record)
         if not self._acks[topic]:
             for record in records:
                 track.finish(record.offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +43,14 @@ class Track:
             return False
         self._pending[offset] = None
         return True
+
+    def take_run(self, records: Sequence[Any]) -> Sequence[Any]:
+        """Return those of some records, in order, that the consumer wants; as `take` for each."""
+        if not records or records[0].offset < self.next or self._again:
+            return [record for record in records if self.take(record.offset)]
+        self._pending.update(dict.fromkeys([record.offset for record in records]))
+        self.next = records[-1].offset + 1
+        return records
 
     def finish(self, offset: int) -> None:
         """Count a record as finished."""

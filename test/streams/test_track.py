@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 import pytest
 
@@ -93,3 +94,25 @@ def test_any_order_of_finishing_is_restored(seed: int) -> None:
     again = read_note(write_note(1, track.lowest, {'a': track})).track('a', track.lowest)
     wanted = {n for n in range(track.lowest, taken) if again.take(n)}
     assert wanted == set(range(taken)) - finished
+
+
+class _Record(NamedTuple):
+    offset: int
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_a_run_is_taken_as_its_records_are_one_by_one(seed: int) -> None:
+    rng = random.Random(seed)
+    unfinished = rng.sample(range(50), 5)
+    one, other = Track(50, unfinished), Track(50, unfinished)
+    for _ in range(10):
+        first = rng.randrange(100)
+        run = [_Record(n) for n in range(first, first + rng.randrange(30)) if rng.random() < 0.9]
+        wanted = one.take_run(run)
+        assert list(wanted) == [record for record in run if other.take(record.offset)]
+        for record in wanted:
+            if rng.random() < 0.7:
+                one.finish(record.offset)
+                other.finish(record.offset)
+        assert (one.next, one.lowest) == (other.next, other.lowest)
+        assert one.unfinished() == other.unfinished()
