@@ -165,7 +165,7 @@ class AtLeastOnce(Committer):
         offsets = await send_all(self._producer, records, self._ensure) if records else []
         if snapshot.offsets and self._offsets:
             await self._member.commit(snapshot.offsets, snapshot.notes)
-        _settle(snapshot, states, offsets)
+        await _settle(snapshot, states, offsets)
 
     async def close(self) -> None:
         self._pump.cancel()
@@ -208,15 +208,15 @@ class ExactlyOnce(Committer):
             await producer.abort()
             raise
         await producer.commit()
-        _settle(snapshot, states, sent[: len(states)])
+        await _settle(snapshot, states, sent[: len(states)])
 
     async def close(self) -> None:
         await self._producer.close()
 
 
-def _settle(snapshot: Snapshot, states: list[PartitionState], offsets: list[int]) -> None:
+async def _settle(snapshot: Snapshot, states: list[PartitionState], offsets: list[int]) -> None:
     ends: dict[PartitionState, int] = {}
     for state, offset in zip(states, offsets, strict=True):
         ends[state] = offset + 1
     for state, _ in snapshot.changes:
-        state.settle(write_position(ends.get(state, 0)))
+        await state.settle_aside(write_position(ends.get(state, 0)))

@@ -46,7 +46,7 @@ async def recover(
         progress.begin(start, end)
         await _read(journal, state, where, (start, end), committed, progress, isolation)
     if position is None or start < end:
-        state.restore({}, write_position(end))
+        await state.restore({}, write_position(end))
 
 
 def _usable(state: PartitionState, first: int, end: int, committed: int | None) -> int | None:
@@ -99,7 +99,7 @@ async def _read(
                 continue
             silent_s = 0.0
             changes = _changes(records, committed, void)
-            state.restore(changes, write_position(records[-1].offset + 1))
+            await state.restore(changes, write_position(records[-1].offset + 1))
             progress.advance(records[-1].offset + 1, len(records))
     finally:
         await reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,9 @@ Changes = dict[bytes, bytes | None]
 
 CACHE_LIMIT = 50_000
 """How many values, at most, are kept beside a store, so that reading one again costs no look-up."""
+
+ASIDE = 1_000
+"""So many changes take milliseconds to write, which the event loop does not wait for."""
 
 
 class PartitionState:
@@ -42,9 +46,10 @@ class PartitionState:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the newest value that has been applied."""
-        for layer in (self._applied, self._flushing):
-            if key in layer:
-                return layer[key]
+        if key in self._applied:
+            return self._applied[key]
+        if key in self._flushing:
+            return self._flushing[key]
         return self.committed(key)
 
     def committed(self, key: bytes) -> bytes | None:
@@ -148,17 +153,37 @@ class PartitionState:
 
     def settle(self, position: bytes) -> None:
         """End a checkpoint: what was taken is committed at `position` of the changelog."""
+        self.store.write(self._flushing, position)
+        self._settled()
+
+    async def settle_aside(self, position: bytes) -> None:
+        """As `settle`; many changes are written in a thread, and read from here meanwhile."""
+        await self._write(self._flushing, position)
+        self._settled()
+
+    def _settled(self) -> None:
         changes, self._flushing = self._flushing, {}
         self._order = None
-        self.store.write(changes, position)
         if len(self._cache) + len(changes) > CACHE_LIMIT:
             self._cache.clear()
         self._cache.update(changes)
 
-    def restore(self, changes: Changes, position: bytes) -> None:
+    async def restore(self, changes: Changes, position: bytes) -> None:
         """Take over what the changelog says, while recovering."""
-        self.store.write(changes, position)
+        await self._write(changes, position)
         self._cache.clear()
+
+    async def _write(self, changes: Changes, position: bytes) -> None:
+        if len(changes) < ASIDE:
+            self.store.write(changes, position)
+            return
+        writing = asyncio.ensure_future(asyncio.to_thread(self.store.write, changes, position))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})  # nothing can stop it, and no other may overtake it
+            writing.exception()  # seen; what was taken is in the next checkpoint
+            raise
 
     def close(self) -> None:
         """Let go of the store."""

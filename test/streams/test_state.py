@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import threading
+from collections.abc import Mapping
 
 import pytest
 
-from service_scaffold.streams.state import PartitionState
-from service_scaffold.streams.stores.memory import MemoryBackend
+from service_scaffold.streams.state import ASIDE, PartitionState
+from service_scaffold.streams.stores.base import Store
+from service_scaffold.streams.stores.memory import MemoryBackend, MemoryStore
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -43,3 +47,60 @@ def test_it_does_as_a_sorted_dict_does(seed):
         over = {key(): None, key(): b'own'}
         seen = {k: v for k, v in {**model, **over}.items() if v is not None and first <= k < last}
         assert list(state.scan(first, last, over)) == sorted(seen.items())
+
+
+class _Slow(MemoryStore):
+    """A store whose writes take until they may end."""
+
+    def __init__(self, store: Store) -> None:
+        self.__dict__ = store.__dict__
+        self.writing = threading.Event()
+        self.may_end = threading.Event()
+
+    def write(self, changes: Mapping[bytes, bytes | None], position: bytes) -> None:
+        self.writing.set()
+        assert self.may_end.wait(10)
+        super().write(changes, position)
+
+
+async def test_what_a_thread_is_writing_is_read_from_here():
+    """And what comes meanwhile belongs to the next checkpoint."""
+    store = _Slow(MemoryBackend().open('t', 0))
+    state = PartitionState('t', 0, store, None)
+    state.apply({b'%d' % n: b'old' for n in range(ASIDE)})
+    taken = state.take()
+    settling = asyncio.ensure_future(state.settle_aside(b'1'))
+    assert await asyncio.to_thread(store.writing.wait, 10)
+    state.apply({b'1': b'new', b'2': None})
+
+    assert (state.get(b'0'), state.get(b'1'), state.get(b'2')) == (b'old', b'new', None)
+    assert len(list(state.scan())) == ASIDE - 1
+    store.may_end.set()
+    await settling
+    assert (store.get(b'1'), store.position) == (b'old', b'1')
+    assert (state.get(b'1'), state.dirty) == (b'new', True)
+    assert state.take() == {b'1': b'new', b'2': None}
+    assert len(taken) == ASIDE
+
+
+async def test_a_write_in_a_thread_ends_before_what_has_begun_it():
+    """Also one that is cut off: else a later write, with a later position, could come before it."""
+    store = _Slow(MemoryBackend().open('t', 0))
+    state = PartitionState('t', 0, store, None)
+    state.apply({b'%d' % n: b'old' for n in range(ASIDE)})
+    state.take()
+    settling = asyncio.ensure_future(state.settle_aside(b'1'))
+    assert await asyncio.to_thread(store.writing.wait, 10)
+    settling.cancel()
+    await asyncio.sleep(0)
+    assert not settling.done()
+    store.may_end.set()
+    await asyncio.wait({settling})
+    assert settling.cancelled()
+    assert (store.position, state.dirty) == (b'1', True)
+
+    state.apply({b'x': b'new'})
+    assert len(state.take()) == ASIDE + 1
+    await state.settle_aside(b'2')
+    assert (store.get(b'0'), store.get(b'x'), store.position) == (b'old', b'new', b'2')
+    assert not state.dirty
