@@ -19,6 +19,9 @@ from service_scaffold.streams.topic import Outlet, TopicOptions
 from service_scaffold.streams.window_plan import Windows
 from service_scaffold.streams.windows import HoppingWindow, TumblingWindow
 
+KEY_LIMIT = 10_000
+"""So many encoded keys are kept: those of today come again, most of all within one event."""
+
 
 class TableView:
     """A table seen in another way: whoever names this uses the table.
@@ -86,6 +89,7 @@ class Table(Placed, MutableMapping[Any, Any]):
         self.recovered: list[Callable[..., Any]] = []
         self.replaced = False
         self.rewindow: Callable[[Windows, dict[str, Any]], Table] | None = None
+        self._encoded: dict[str, bytes] = {}
         self._default = default
         self._key_type = key_type
         self._key = serializers.key_codec(key_serializer, key_type)
@@ -149,11 +153,19 @@ class Table(Placed, MutableMapping[Any, Any]):
         return self[key]
 
     def _encode_key(self, key: Any) -> bytes:
+        # Only text: 1, 1.0 and True are one key of a dict, and have different bytes.
+        known = self._encoded.get(key) if type(key) is str else None
+        if known is not None:
+            return known
         if self.replaced:
             raise errors.StreamError(f'Table {self.name} has windows now; use what has made them')
         data = self._key.encode(key)
         if data is None:
             raise errors.EncodeError(f'Table {self.name}: None is no key')
+        if type(key) is str:
+            if len(self._encoded) >= KEY_LIMIT:
+                self._encoded.clear()
+            self._encoded[key] = data
         return data
 
     def _read(self, key: Any) -> bytes | None:
