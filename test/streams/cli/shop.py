@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from service_scaffold import streams
@@ -15,7 +17,7 @@ class Order(streams.Record):
     amount: int = 1
 
 
-orders = app.topic('orders', value_type=Order)
+orders = app.topic(f'{os.environ.get("SHOP", "shop")}.orders', value_type=Order)
 audit = app.topic('audit')
 counts = app.Table('counts', default=int, help='How much each account has ordered.')
 
@@ -41,6 +43,12 @@ async def order():
     """Order something."""
     sent = await orders.send(key='a', value=Order('a', 2))
     click.echo(sent.topic)
+
+
+@app.command(click.argument('account'))
+async def ask(account):
+    """Order something, and show how much the account has ordered."""
+    click.echo(await count.ask(Order(account), key=account, timeout=20))
 
 
 @app.command(click.option('--port', help='Not that of the worker.'))

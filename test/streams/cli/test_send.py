@@ -17,7 +17,6 @@ from service_scaffold.streams import records
 from service_scaffold.streams.cli.sending import fitting
 from service_scaffold.streams.client import connected
 from service_scaffold.streams.feature import journal_of
-from test.running import get
 
 
 class Order(records.Record):
@@ -164,17 +163,23 @@ def test_in_memory_nobody_would_see_it(run):
     assert '--streams-url' in result.stderr
 
 
-async def test_the_worker_of_another_process_handles_it(start, kafka, unique, tmp_path):
+@pytest.mark.parametrize('guarantee', ['at_least_once', 'exactly_once'])
+async def test_the_worker_of_another_process_handles_it(
+    start, kafka, unique, tmp_path, monkeypatch, guarantee
+):
+    """What a command sends, and what it asks."""
+    monkeypatch.setenv('SHOP', unique)
     shop = ('test.streams.cli.shop',)
     options = ('--name', unique, '--broker', kafka.url, '--datadir', str(tmp_path))
-    worker = await start(*shop, 'worker', *options, '--web-port', '0')
-    assert (await get(f'{await worker.url()}/_service/live'))[0] == 200
+    more = ('--web-port', '0', '--processing-guarantee', guarantee)
+    worker = await start(*shop, 'worker', *options, *more)
 
     sender = await start(*shop, 'order', *options)
-
-    assert await sender.ended() == 0
-    assert sender.output == 'orders\n'
+    assert (await sender.ended(), sender.output) == (0, f'{unique}.orders\n')
     await worker.printed('counted')
+    asker = await start(*shop, 'ask', 'a', *options)
+
+    assert (await asker.ended(), asker.output, asker.log) == (0, '3\n', '')
     worker.signal()
     assert await worker.ended() == 0
 
