@@ -189,7 +189,8 @@ class Pairing:
             found = rows.find(1 - row.side, row.key, first, last)
         for other, partner in found:
             self._emit(row, value, other.at, partner)
-            rows.pair(other)
+            if join.keeps(other.side):
+                rows.pair(other)
         if keyed and row.at >= rows.now - join.kept_ms:
             rows.put(row, value, paired=bool(found))
             return

@@ -146,6 +146,39 @@ async def test_with_grace_a_value_that_comes_late_finds_its_partner():
             assert join.take() == (wanted or [('a', 'o', 'p', 5)])
 
 
+async def test_at_the_last_moment_a_value_still_waits():
+    join = Join(how='left', partitions=1)
+    async with drive(join.app) as t:
+        for key, at in (('b', 10), ('a', 0)):
+            await t.send(join.orders, 'o', key=key, timestamp=at)
+            await t.settle()
+        await t.send(join.payments, 'p', key='a', timestamp=10)
+        await t.settle()
+        assert join.take() == [('a', 'o', 'p', 10)]
+
+
+async def test_after_a_restart_time_goes_on_to_the_moment():
+    join = Join(how='left', partitions=1)
+    async with drive(join.app) as t:
+        for at in (0, 3):
+            await t.send(join.orders, 'o', key=f'k{at}', timestamp=at)
+        await t.settle()
+        await t.restart()
+        for until, wanted in ((10, []), (10.001, ['k0']), (13, []), (13.001, ['k3'])):
+            await t.advance(until - t.now)
+            assert [key for key, *_ in join.take()] == wanted
+
+
+async def test_a_pair_stays_in_the_partition_of_its_values():
+    join = Join()
+    async with drive(join.app) as t:
+        for partition in range(4):
+            await t.send(join.orders, 'o', key='a', partition=partition)
+            await t.send(join.payments, 'p', key='a', partition=partition)
+        await t.settle()
+        assert [event.partition for event in t.read('shop-paid-pairs')] == [0, 1, 2, 3]
+
+
 async def test_a_value_without_a_key_has_no_partner():
     join = Join(how='outer')
     async with drive(join.app) as t:

@@ -11,7 +11,11 @@ import pytest
 from service_scaffold.clock import ManualClock
 from service_scaffold.journal.base import TopicPartition
 from service_scaffold.streams.merging import Merge
+from service_scaffold.streams.node import Node
 from service_scaffold.streams.ordering import PATIENCE_S, Ordering
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.track import Note
 
 
 def record(topic, at, offset=0):
@@ -66,6 +70,22 @@ def test_however_records_come_the_order_is_the_same(seed):
         found += merge.take()
     found += merge.take('ab')
     assert taken(found) == taken(whole)
+
+
+def test_who_holds_records_back_is_not_idle():
+    app = Topology(StreamSettings('shop'))
+    a, b = app.topic('a'), app.topic('b')
+
+    @app.agent(a.stream() & b.stream())
+    async def both(stream): ...
+
+    node = Node(both, SimpleNamespace(held=False), ManualClock())
+    for topic in node.topics:
+        node.begin(topic, 0, Note())
+    assert node.idle
+    node.feed('a', [record('a', 1)])
+    assert not node.idle
+    assert (node.waiting('a'), node.waiting('b'), node.wanted) == (1, 0, ['b'])
 
 
 class Broker:
