@@ -230,6 +230,9 @@ class Copies:
         try:
             store = self._stores.open(name, number)
             state = CopyState(name, number, store, table.logged(number))
+            state.keeper = table.keeper(state)  # for those who read a table that goes by time
+            if state.keeper is not None:
+                state.keeper.clock = self._clock
             copy = Copy(table, state, first, end)
         except errors.StoreError as error:
             self._leave_alone(place, error)

@@ -6,7 +6,10 @@ import asyncio
 
 import pytest
 
+from service_scaffold import errors
+from service_scaffold.streams.tables.place import from_copies
 from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.windows import TumblingWindow
 from test.streams.several import crew_of, until
 
 PARTITIONS = 4
@@ -154,3 +157,38 @@ async def test_a_global_table_of_sets(any_log):
             await until(
                 lambda tags=tags: dict(tags.items()) == {'a': {'x', 'w'}, 'b': {'y'}, 'c': {'z'}}
             )
+
+
+async def test_tables_that_go_by_time_are_read_from_copies(any_log):
+    """Windows and `ttl`: a copy has them as the owner does."""
+
+    def declare(app: Topology) -> None:
+        orders = app.topic(f'{app.id}-orders', partitions=PARTITIONS)
+        hourly = app.Table('hourly', default=int, window=TumblingWindow(3600))
+        recent = app.Table('recent', default=int, ttl=3600)
+
+        @app.agent(orders)
+        async def count(stream):
+            async for key, _ in stream.items():
+                hourly[key] += 1
+                recent[key] += 1
+
+    async with crew_of(any_log, declare) as crew:
+        first, second = await crew.join(), await crew.join()
+        await until(lambda: first.owns('recent') and second.owns('recent'))
+        await crew.send('orders', *((key, b'1') for key in KEYS))
+        hourly, recent = (second.topology.tables[name] for name in ('hourly', 'recent'))
+
+        def seen(table) -> bool:
+            with from_copies():
+                return len(list(table)) == len(KEYS)
+
+        await until(lambda: seen(recent) and seen(hourly))
+        theirs = next(k for k in KEYS if recent.partition_of(k) not in second.owns('recent'))
+        with pytest.raises(errors.NotOwned):
+            recent[theirs]
+        with from_copies():
+            assert recent[theirs] == 1
+            assert recent.position(theirs)['copy'] is True
+            assert hourly[theirs].value() == 1
+            assert hourly[theirs].now() == 1

@@ -66,4 +66,4 @@ class Committed(Cells):
         raise NotImplementedError('only an agent writes')
 
     def scan(self, first: bytes, last: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._state.store.scan(first, last)
+        return self._state.committed_scan(first, last)

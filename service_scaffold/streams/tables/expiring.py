@@ -121,7 +121,7 @@ class ExpiringTable(Table):
             state = lane.unit.state(self)
             yield from self._rows(Cells(state, lane), state.keeper.time_of(lane, self._event(lane)))
             return
-        for _, state in sorted(self.here.items()):
+        for _, state in sorted(self.visible.items()):
             cells = Committed(state)
             yield from self._rows(cells, read_mark(cells.get(MARK)).ms)
 

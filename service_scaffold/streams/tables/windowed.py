@@ -210,7 +210,7 @@ class WindowedTable(Table):
         if lane is not None and lane.effective:
             yield from self._shelf.all(Cells(lane.unit.state(self), lane), key)
             return
-        for _, state in sorted(self.here.items()):
+        for _, state in sorted(self.visible.items()):
             yield from self._shelf.all(Committed(state), key)
 
     def _decode_kept(self, kept: Kept) -> tuple[Any, Any]:
@@ -245,10 +245,10 @@ class WindowedTable(Table):
             yield self._place(lane, lane.event)
             return
         own = partition_of(key, self.count) if self.count else -1
-        for _, state in sorted(self.here.items(), key=lambda pair: pair[0] != own):
+        for _, state in sorted(self.visible.items(), key=lambda pair: pair[0] != own):
             cells = Committed(state)
             yield Place(cells, state.keeper, None, read_mark(cells.get(MARK)).ms)
-        if own not in self.here:
+        if own not in self.visible:
             raise self._not_owned(shown)
 
     def _time(self, place: Place, moment: Moment | Anchor | None) -> int:
