@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import logging
 import logging.config
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
@@ -21,6 +19,7 @@ from service_scaffold.options import streams as stream_table
 from service_scaffold.options.stream_values import resolve
 from service_scaffold.streams.configured import address_of, settings_of, warn
 from service_scaffold.streams.driver import Driver, drive
+from service_scaffold.streams.forwarding import url_of
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.worker import Worker
@@ -107,6 +106,7 @@ class StreamApp(Topology, ReadyMadeApp):
             settings_of(config, self._versioned_id()),
             timezone=config['timezone'],
             blocking_s=config['blocking_timeout'],
+            host=config['web_host'],
             elect=not config['topic_disable_leader'],
         )
 
@@ -137,12 +137,9 @@ class StreamApp(Topology, ReadyMadeApp):
         return str(address_of(self.config))
 
     @property
-    def canonical_url(self) -> str:
-        """Where other workers reach this one; without the option, the port is that of the start."""
-        if self.config['canonical_url']:
-            return str(self.config['canonical_url']).rstrip('/')
-        host = self.config['web_host'] or socket.gethostname()
-        return f'http://{host}:{self.address[1] if self.address else self.config["port"]}'
+    def canonical_url(self) -> str | None:
+        """Where other workers reach this one; without the option, None while it does not listen."""
+        return self.settings.url or url_of(self.address, self.settings.host)
 
     # Life
 
@@ -204,7 +201,9 @@ class StreamApp(Topology, ReadyMadeApp):
             SystemExit: Always, with the status of the command.
         """
         self.discover_modules()
-        importlib.import_module('service_scaffold.streams.cli').main(self)
+        from service_scaffold.streams import cli  # which brings click
+
+        cli.main(self)
 
     def test(self, start: float = 0.0) -> AbstractAsyncContextManager[Driver]:
         """Run offline, on a log in memory and a clock moved by hand: `async with app.test() as t:`.

@@ -89,7 +89,7 @@ WEB_OPTIONS = (
         switch=True,
         default=True,
     ),
-    Option('web-host', 'Name of this host for others [the host name]', type=values.host),
+    Option('web-host', 'Name of this host for others [where it listens]', type=values.host),
     Option(
         'web-transport',
         'tcp:, tcp://HOST:PORT, or unix:///PATH to listen there instead [%(default)s]',

@@ -105,14 +105,19 @@ class Forwarder:
             await session.close()
 
 
-def url_of(listens_on: tuple[str, int] | None) -> str | None:
+def url_of(listens_on: tuple[str, int] | None, name: str | None = None) -> str | None:
     """Return the URL of a server that listens on this host and port; None: it does not listen.
 
     A server that listens everywhere is reached under the name of this host.
+
+    Args:
+        name: What others call this host.
     """
     if listens_on is None:
         return None
     host, port = listens_on
+    if name:
+        return f'http://{name}:{port}'
     address = ipaddress.ip_address(host.partition('%')[0])
     if address.is_unspecified:
         return f'http://{socket.gethostname()}:{port}'

@@ -139,7 +139,7 @@ class Session(RebalanceListener):
         finally:
             for part in running:
                 part.cancel()
-            await asyncio.wait(running)
+            await asyncio.gather(*running, return_exceptions=True)  # looks at each error
 
     async def _watch(self) -> None:
         """Raise what somebody else has come upon."""

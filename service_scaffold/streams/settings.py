@@ -49,6 +49,7 @@ class StreamSettings:
         reply_expires_s: How long `ask` waits for an answer.
         reply_create: Whether the topic of `reply_to` is made when it is missing.
         url: Where other workers reach this one; None: where its HTTP server listens.
+        host: Its name for them, with the port that it listens on.
         registry: Whether workers make themselves known to each other.
         elect: Whether the workers have a leader, also when nothing declared asks for one.
         may_elect: Whether they may have one at all.
@@ -86,6 +87,7 @@ class StreamSettings:
     reply_expires_s: float = 120.0
     reply_create: bool = False
     url: str | None = None
+    host: str | None = None
     registry: bool = True
     elect: bool = False
     may_elect: bool = True

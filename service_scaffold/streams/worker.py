@@ -176,9 +176,10 @@ class Worker(features.ServiceFeature):
 
     def _url(self) -> str | None:
         """Return where other workers reach this one, None where no HTTP server is known of."""
-        if self.topology.settings.url is not None:
-            return self.topology.settings.url
-        return url_of(features.get_lifecycle(self.app).address)
+        settings = self.topology.settings
+        if settings.url is not None:
+            return settings.url
+        return url_of(features.get_lifecycle(self.app).address, settings.host)
 
     async def append(self, record: NewRecord) -> RecordMetadata:
         """Append a record that belongs to no event, waiting for a connection for a while.

@@ -325,6 +325,18 @@ async def test_started_its_agents_have_their_partitions(app):
         assert await asyncio.wait_for(seen.get(), 5) == 1
 
 
+async def test_where_others_reach_it():
+    keywords = {'broker': 'memory://', 'web_bind': '127.0.0.1', 'web_port': 0}
+    for more, url in (
+        ({}, 'http://127.0.0.1:{}'),
+        ({'web_host': 'here'}, 'http://here:{}'),
+        ({'canonical_url': 'https://there'}, 'https://there'),
+    ):
+        app = StreamApp('shop', **keywords, **more)
+        async with running(app):
+            assert app.canonical_url == url.format(app.address[1])
+
+
 async def test_without_pages_nothing_listens():
     app = StreamApp('shop', broker='memory://', web_enabled=False)
     async with running(app):
@@ -581,6 +593,32 @@ async def test_what_is_printed_can_be_logged():
         process.signal()
         assert await process.ended() == 0
         assert process.output == ''
+
+
+MAIN = PROGRAM.replace(
+    'app.run()',
+    """
+    @app.command()
+    async def hello():
+        print('Hello from', app.id)
+
+    app.main()
+""",
+)
+
+
+async def test_main_is_a_program_with_commands():
+    async with program(MAIN, 'hello') as process:
+        assert await process.ended() == 0
+        assert process.output == 'Hello from shop\n'
+
+
+async def test_its_worker_takes_the_flags():
+    async with program(MAIN, 'worker', '--name', 'store', '--log-format', 'json') as process:
+        await process.printed('ready')
+        process.signal()
+        assert await process.ended() == 0
+        assert '"message": "Service store"' in process.log
 
 
 def test_nothing_is_logged_differently_before_run():
