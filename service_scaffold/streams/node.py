@@ -129,8 +129,8 @@ class Node:
 
     @property
     def resting(self) -> bool:
-        """Whether no body is busy with an event."""
-        return all(lane.resting for lane in self._lanes)
+        """Whether no body is busy with an event; one that pauses before another attempt is not."""
+        return all(lane.resting or lane.backing_off for lane in self._lanes)
 
     @property
     def idle(self) -> bool:

@@ -96,7 +96,7 @@ TUNED = {
     ids=['exactly_once', 'static member', 'at_most_once'],
 )
 async def test_the_options_of_clients_work(broker, options, tmp_path, unique):
-    """Each is taken by the broker's client, and twenty events come through to the table."""
+    """Each is taken by the broker's client; ten events come through, and ten after a restart."""
     app = StreamApp(unique, broker=broker, web_port=0, datadir=str(tmp_path), **TUNED, **options)
     orders = app.topic(f'{unique}-orders', partitions=2)
     counts = app.Table('counts', default=int, key_type=str)
@@ -106,14 +106,17 @@ async def test_the_options_of_clients_work(broker, options, tmp_path, unique):
     async def count(stream):
         async for order in stream:
             counts[order] += 1
-            if counts[order] == 10:
+            if counts[order] % 10 == 0:
                 done.set()
 
-    await app.start()
-    try:
-        for _ in range(10):
-            await orders.send(key='a', value='a')
-        async with asyncio.timeout(LIMIT_S):
-            await done.wait()
-    finally:
-        await app.stop()
+    for _ in range(2):
+        done.clear()
+        await app.start()
+        try:
+            for _ in range(10):
+                await orders.send(key='a', value='a')
+            async with asyncio.timeout(LIMIT_S):
+                await done.wait()
+        finally:
+            await app.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}

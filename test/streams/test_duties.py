@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 
 import click
 import pytest
 
 from service_scaffold import errors
+from service_scaffold.streams.decision import Decision
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
@@ -314,3 +316,21 @@ async def test_recovery_may_wait():
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), drive(app):
             pass
+
+
+async def test_a_pause_before_another_attempt_does_not_hold_up_the_end(app):
+    tried = asyncio.Event()
+    orders = app.topic('orders', partitions=1)
+
+    @app.agent(orders, on_error=lambda agent, error: Decision.RETRY)
+    async def work(orders):
+        async for _ in orders:
+            tried.set()
+            raise ValueError('not yet')
+
+    async with drive(app) as t:
+        await t.send(orders, 1)
+        await asyncio.wait_for(tried.wait(), 5)
+        begun = time.monotonic()
+
+    assert time.monotonic() - begun < 3
