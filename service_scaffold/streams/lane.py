@@ -95,8 +95,8 @@ class Lane:
 
     @property
     def resting(self) -> bool:
-        """Whether the body waits for an event; a batch may be half full."""
-        return self._resting
+        """Whether no event is being handled: the body waits for one, or for another attempt."""
+        return self._resting or self.backing_off
 
     @property
     def waiting(self) -> int:

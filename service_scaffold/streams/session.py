@@ -223,11 +223,13 @@ class Session(RebalanceListener):
 
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Finish what is in hand, commit it, and begin nothing until we know what is ours."""
-        touched = self._touched(partitions)
-        for task in touched:
+        await self._settle(self._touched(partitions))
+
+    async def _settle(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
             task.hold()
-        await self._rest(touched, self._settings.drain_s)
-        await self._committing.commit(touched)
+        await self._rest(tasks, self._settings.drain_s)
+        await self._committing.commit(tasks)
 
     async def on_assigning(self, partitions: frozenset[TopicPartition]) -> None:
         """Fence whoever had what comes, so that its last commits can be read."""
@@ -277,6 +279,7 @@ class Session(RebalanceListener):
         assert self._member is not None
         where = task.partitions
         if {topic for topic, _ in where} != topics:
+            await self._settle([task])  # a topic more: it begins again, with what it has done
             return False
         if task.phase == 'recovering':
             self._member.pause(where)
@@ -294,11 +297,12 @@ class Session(RebalanceListener):
         return True
 
     async def _rest(self, tasks: Iterable[Task], limit_s: float) -> None:
-        """Wait until no body is busy, at most so long."""
+        """Wait until no body is busy, at most so long: real seconds, as what it does is real."""
         tasks = list(tasks)
-        deadline = self._clock.monotonic() + limit_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_s
         while not all(task.resting for task in tasks):
-            left_s = deadline - self._clock.monotonic()
+            left_s = deadline - loop.time()
             if left_s <= 0:
                 busy = ', '.join(str(task) for task in tasks if not task.resting)
                 LOGGER.warning(
