@@ -303,14 +303,42 @@ async def test_a_slow_function_holds_up_closings_and_nothing_else(guarantee):
         for at in (1, 11, 21, 31):
             await t.send('orders', at, key='a', timestamp=at)
         settling = asyncio.ensure_future(t.settle())
-        while table.get('a') != 31:
-            await asyncio.sleep(0.001)
-            await t._worker.session.flush()  # a checkpoint while it is at work
+        async with asyncio.timeout(10):
+            while table.get('a') != 31:
+                await asyncio.sleep(0.001)
+                await t._worker.session.flush()  # a checkpoint while it is at work
         assert t.read('out') == []
         gate.set()
         await settling
         assert [e.value for e in t.read('out')] == [[0.0, 1], [10.0, 11], [20.0, 21]]
         assert [e.timestamp for e in t.read('out')] == [9.999, 19.999, 29.999]
+
+
+@pytest.mark.parametrize('guarantee', GUARANTEES)
+async def test_a_window_whose_function_was_interrupted_closes_again(guarantee):
+    """What has closed and what was done about it are committed together, or not at all."""
+    app = shop(guarantee)
+    out = app.topic('out')
+    calls = []
+
+    async def on_close(key, window, value):
+        calls.append(window.start)
+        await out.send(key=key, value=value)
+        if len(calls) == 2:
+            await asyncio.get_running_loop().create_future()
+
+    counting(app, window=TumblingWindow(10), on_window_close=on_close)
+    async with drive(app) as t:
+        for at in (1, 11, 21):
+            await t.send('orders', at, key='a', timestamp=at)
+        settling = asyncio.ensure_future(t.settle())
+        await eventually(lambda: len(calls) == 2)
+        session = t._worker.session
+        await session.flush()
+        session._fail(errors.ConnectionLost('as if'))
+        await settling
+        assert calls == [0.0, 10.0, 10.0]
+        assert [e.value for e in t.read('out')] == [1, 11]
 
 
 async def test_a_function_that_fails_is_tried_three_times_and_counts_once():
@@ -424,6 +452,27 @@ async def test_stream_time_outlives_a_restart(wipe):
         await t.advance(100)
         assert finals(t) == [('a', 0, 10, 1), ('a', 20, 30, 51)]
         assert table.late == 2
+
+
+@pytest.mark.parametrize('wipe', [False, True])
+async def test_stream_time_is_kept_also_where_nothing_has_closed(wipe):
+    app = shop()
+    orders = app.topic('orders', value_type=int, partitions=1)
+    table = app.Table('sums', default=int, window=TumblingWindow(10))
+
+    @app.agent(orders)
+    async def add(stream):
+        async for n in stream:
+            if n:
+                table['a'] += n
+
+    async with drive(app) as t:
+        await t.send('orders', 0, timestamp=25)
+        await t.settle()
+        await t.restart(wipe_state=wipe)
+        await t.send('orders', 1, timestamp=2)
+        await t.settle()
+        assert (len(table), table.late) == (0, 1)
 
 
 # Reading and writing
