@@ -211,7 +211,23 @@ def _claimed(topology: Topology, directories: Iterable[Path]) -> Iterator[None]:
 
 
 async def _until_gone(journal: Journal, topics: list[str]) -> None:
-    """Wait until the broker has deleted them: a worker that begins must not find them."""
-    async with asyncio.timeout(GONE_S):
-        while any((await journal.partitions(topics)).values()):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(LOOK_EVERY_S)
+    """Wait until the broker has deleted them: a worker that begins must not find them.
+
+    Raises:
+        TimeoutError: Some are still there.
+    """
+    left = set(topics)
+    try:
+        async with asyncio.timeout(GONE_S):
+            while left := await _there(journal, left):  # noqa: ASYNC110 - the broker does not tell
+                await asyncio.sleep(LOOK_EVERY_S)
+    except TimeoutError:
+        raise TimeoutError(
+            f'{", ".join(sorted(left))}: to be deleted, and still there after {GONE_S:g} s; wait'
+            ' for that before a worker is started'
+        ) from None
+
+
+async def _there(journal: Journal, topics: Iterable[str]) -> set[str]:
+    counts = await journal.partitions(topics)
+    return {topic for topic, count in counts.items() if count is not None}

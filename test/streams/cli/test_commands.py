@@ -118,12 +118,20 @@ class TestDeclared:
         async def play():
             await app.send('numbers', value=1)
 
-        result = run(app, 'play', '--broker', 'kafka://127.0.0.1:1')
+        @app.agent('numbers')
+        async def double(stream): ...
 
-        assert result.exit_code == 1
-        assert result.stderr.startswith('Error: ')
-        assert '127.0.0.1:1' in result.stderr
-        assert result.stderr.count('\n') == 1
+        @app.command()
+        async def ask():
+            await double.ask(1)
+
+        for name in ('play', 'ask'):
+            result = run(app, name, '--broker', 'kafka://127.0.0.1:1')
+
+            assert result.exit_code == 1
+            assert result.stderr.startswith('Error: ')
+            assert '127.0.0.1:1' in result.stderr
+            assert result.stderr.count('\n') == 1
 
 
 class TestFlags:

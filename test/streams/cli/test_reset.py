@@ -110,7 +110,9 @@ def shop(request, unique, tmp_path):
     discard_broker(unique)
 
 
-def test_the_application_begins_anew(shop, run, tmp_path):
+@pytest.mark.parametrize('guarantee', ['at_least_once', 'exactly_once'])
+def test_the_application_begins_anew(shop, run, tmp_path, guarantee):
+    shop.options['processing_guarantee'] = guarantee
     assert shop.work(7, 7, outputs=2) == [1, 2]
 
     result = run(shop.app, 'reset', '--yes')
