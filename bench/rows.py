@@ -160,6 +160,6 @@ ROWS = (
         {'Faust': 20},
         fill=True,
         filler='bench.fill_changelog',
-        totals={'Faust': 100_000},
+        totals={'Faust': 40_000},
     ),
 )

@@ -44,4 +44,4 @@ def end_when_done() -> None:
 
 def run() -> None:
     """Run the worker."""
-    faust.Worker(app, loglevel='error').execute_from_commandline()
+    faust.Worker(app, loglevel='error', quiet=True).execute_from_commandline()
