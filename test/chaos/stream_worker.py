@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from aiohttp import web
 
@@ -10,17 +11,20 @@ from service_scaffold import service, streams
 from service_scaffold.streams.topology import Topology
 
 
-def declare(flow: Topology, topic: str, work_s: float) -> None:
+def declare(flow: Topology, config: dict[str, Any]) -> None:
     """Declare the agent: `{topic}` in, `{topic}.out` out, table `seen` by number."""
-    numbers = flow.topic(topic, value_type=int, partitions=4)
-    echo = flow.topic(f'{topic}.out', value_type=int, partitions=3)
+    topic, ours = config['topic'], config['declared']
+    numbers = flow.topic(topic, value_type=int, partitions=4 if ours else None)
+    echo = flow.topic(f'{topic}.out', value_type=int, partitions=3 if ours else None)
     seen = flow.Table('seen', default=int, key_type=str)
 
-    @flow.agent(numbers, sink=[echo])
+    @flow.agent(numbers, sink=[echo], concurrency=config['concurrency'])
     async def count(stream):  # type: ignore[no-untyped-def]
         async for number in stream:
-            if work_s:
-                await asyncio.sleep(work_s)
+            if config['work_s']:
+                await asyncio.sleep(config['work_s'])
+            if number == config['hangs_at']:
+                await asyncio.get_running_loop().create_future()
             seen[str(number)] += 1
             yield number
 
@@ -52,6 +56,9 @@ def main() -> None:
     parser = service.create_parser('stream-worker')
     parser.add_argument('--topic', required=True, help='topic to read')
     parser.add_argument('--work-s', type=float, default=0.0)
+    parser.add_argument('--concurrency', type=int, default=1)
+    parser.add_argument('--declared', type=int, default=1, help='0: topics are made by others')
+    parser.add_argument('--hangs-at', type=int, default=-1, help='number that is never finished')
     parser.add_argument('--windows', type=int, default=0, help='1: sums in windows, and no echo')
     app = service.create_app(parser=parser)
     config = app['config']
@@ -60,7 +67,7 @@ def main() -> None:
     if config['windows']:
         declare_windows(flow, config['topic'])
     else:
-        declare(flow, config['topic'], config['work_s'])
+        declare(flow, config)
 
     async def show(request: web.Request) -> web.Response:
         return web.json_response(dict(flow.tables['seen'].items()))

@@ -67,6 +67,21 @@ class StreamWorker:
                 assert self.process.poll() is None, self.log.read_text()[-4000:]
                 await asyncio.sleep(0.05)
 
+    async def is_ready(self) -> bool:
+        """Whether it says so now."""
+        return await self._get('/_service/ready') is not None
+
+    async def status(self) -> object:
+        """Return what it says of itself."""
+        return await self._get('/_service/status')
+
+    async def answers(self, timeout_s: float = 30) -> None:
+        """Wait until it answers at all."""
+        async with asyncio.timeout(timeout_s):
+            while await self.status() is None:
+                assert self.process.poll() is None, self.log.read_text()[-4000:]
+                await asyncio.sleep(0.05)
+
     async def seen(self) -> dict[str, int]:
         """Return its part of the table."""
         found = await self._get('/seen')
@@ -90,21 +105,32 @@ class Fleet:
     """
 
     def __init__(
-        self, journal: Journal, url: str, topic: str, directory: Path, **options: object
+        self, journal: Journal | None, url: str, topic: str, directory: Path, **options: object
     ) -> None:
         self.topic = topic
         self.out = f'{topic}.out'
         self.workers: list[StreamWorker] = []
         self.sent = 0
-        self.journal = journal
+        self._journal = journal
         self._url = url
         self._directory = directory
         self._options = options
 
+    @property
+    def journal(self) -> Journal:
+        """The connection that is produced and looked with."""
+        assert self._journal is not None, 'there is no broker yet'
+        return self._journal
+
+    @journal.setter
+    def journal(self, journal: Journal) -> None:
+        self._journal = journal
+
     async def __aenter__(self) -> Self:
-        await self.journal.create(
-            [TopicSpec(self.topic, PARTITIONS), TopicSpec(self.out, OUT_PARTITIONS)]
-        )
+        if self._journal is not None and self._options.get('declared', 1):
+            await self.journal.create(
+                [TopicSpec(self.topic, PARTITIONS), TopicSpec(self.out, OUT_PARTITIONS)]
+            )
         return self
 
     async def __aexit__(
@@ -118,9 +144,11 @@ class Fleet:
             if error is not None:
                 print(f'{worker.log}:\n{worker.log.read_text()[-4000:]}')
 
-    def start(self) -> StreamWorker:
-        """Start one more worker."""
-        worker = StreamWorker(self._url, self.topic, self._directory, **self._options)
+    def start(self, **options: object) -> StreamWorker:
+        """Start one more worker; `options` instead of those of the others."""
+        worker = StreamWorker(
+            self._url, self.topic, self._directory, **{**self._options, **options}
+        )
         self.workers.append(worker)
         return worker
 
