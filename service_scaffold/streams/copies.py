@@ -214,10 +214,15 @@ class Copies:
         for place in [place for place in self.by_place if place not in wanted]:
             self._drop(place)
         fresh = {p: table for p, table in wanted.items() if p not in self.by_place}
+        logs = {table.changelog for table in fresh.values()}
+        counts = await self._journal.partitions(logs) if logs else {}
+        for place, table in list(fresh.items()):
+            if place[1] >= (counts[table.changelog] or 0):  # it is made with the first partition
+                del fresh[place]
         if fresh:
-            logs = [table.logged(number) for (_, number), table in fresh.items()]
-            first = await self._journal.offsets(logs, 'first')
-            end = await self._journal.offsets(logs, 'end')
+            places = [table.logged(number) for (_, number), table in fresh.items()]
+            first = await self._journal.offsets(places, 'first')
+            end = await self._journal.offsets(places, 'end')
             for place, table in fresh.items():
                 where = table.logged(place[1])
                 self._open(place, table, first[where], end[where])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
 
+from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Journal, Producer, TopicPartition, TopicSpec
 from service_scaffold.streams.copies import Copies
@@ -23,6 +24,7 @@ LOGGER = logging.getLogger(__name__)
 CHOOSE_S = 1.0
 """How often one looks whether other partitions are to be copied."""
 LEAVE_S = 1.0
+AGAIN_S = 60.0
 
 
 class Seat(Protocol):
@@ -110,19 +112,35 @@ class Neighbours:
             places.update(standby_places(self.registry, self.id, counted, self._settings.standbys))
         self.copies.want((self._tables[name], number) for name, number in sorted(places))
 
-    async def run(self, producer: Producer) -> None:
-        """Work until the connection is lost.
+    def parts(self, producer: Producer) -> list[Coroutine[Any, Any, None]]:
+        """Return what has to run until the connection is lost; none of it ends before.
 
-        Raises:
-            ConnectionLost: It is.
+        Without tables there is nothing to share. What keeps workers from knowing each other costs
+        standbys and routes, and nothing else.
         """
         if not self._tables:
-            await asyncio.get_running_loop().create_future()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.copies.run())
-            if self._settings.registry:
-                group.create_task(self.registry.run(producer))
-                group.create_task(self._choose_now_and_then())
+            return []
+        found = [self.copies.run()]
+        if self._settings.registry:
+            found += [self._meet(producer), self._choose_now_and_then()]
+        return found
+
+    async def _meet(self, producer: Producer) -> None:
+        """Take part in the registry; where that is refused, try again now and then.
+
+        Raises:
+            ConnectionLost: The connection has ended.
+        """
+        while True:
+            try:
+                await self.registry.run(producer, create=self._settings.may_declare)
+            except errors.JournalError as error:
+                LOGGER.warning(
+                    'Workers of this application do not get to know each other, so that there are'
+                    ' no standbys, and routes lead nowhere else: %s',
+                    error,
+                )
+                await self._clock.sleep(AGAIN_S)
 
     async def _choose_now_and_then(self) -> None:
         await self.registry.ready.wait()

@@ -120,14 +120,25 @@ class Registry:
 
     # At work
 
-    async def run(self, producer: Producer) -> None:
+    async def run(self, producer: Producer, *, create: bool = True) -> None:
         """Announce this worker and listen to the others, until the connection is lost.
+
+        Args:
+            create: Whether the topic may be made.
 
         Raises:
             ConnectionLost: It is.
+            JournalError: The topic is missing.
         """
         self._producer = producer
-        await self._journal.create([self._spec])
+        topic = self._spec.name
+        if create:
+            await self._journal.create([self._spec])
+        elif (await self._journal.partitions([topic]))[topic] is None:
+            raise errors.JournalError(
+                f'the topic {topic} is missing, and may not be made here; make it, compacted, with'
+                ' one partition'
+            )
         first = (await self._journal.offsets([self._where], 'first'))[self._where]
         end = (await self._journal.offsets([self._where], 'end'))[self._where]
         reader = await self._journal.reader()

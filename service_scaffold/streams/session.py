@@ -128,7 +128,7 @@ class Session(RebalanceListener):
             self._committing.run_when_asked(),
             self._topology.calls.serve(self._journal),
             feeding.resume_at_rest(),
-            self.neighbours.run(self._producer),
+            *self.neighbours.parts(self._producer),
             self._watch(),
         ]
         running = [asyncio.ensure_future(part) for part in parts]

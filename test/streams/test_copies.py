@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from service_scaffold import errors
+from service_scaffold.journal.base import TopicSpec
 from service_scaffold.streams.tables.place import from_copies
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.windows import TumblingWindow
@@ -192,3 +193,17 @@ async def test_tables_that_go_by_time_are_read_from_copies(any_log):
             assert recent.position(theirs)['copy'] is True
             assert hourly[theirs].value() == 1
             assert hourly[theirs].now() == 1
+
+
+async def test_a_registry_that_may_not_be_made_costs_nothing_else(any_log, caplog):
+    """Without the topic of workers there are no standbys; agents and tables work."""
+    journal = any_log.open_journal()
+    await journal.connect()
+    names = [f'{any_log.id}-orders', f'{any_log.id}-counts-changelog']
+    await journal.create([TopicSpec(name, PARTITIONS) for name in names])
+    await journal.close()
+    async with crew_of(any_log, counting, may_declare=False) as crew:
+        await crew.join()
+        await crew.send('orders', *((key, b'1') for key in KEYS))
+        await until(lambda: total(crew) == len(KEYS))
+        await until(lambda: f'{any_log.id}-workers is missing' in caplog.text)
