@@ -51,6 +51,9 @@ class CopyState(PartitionState):
 class Copy:
     """One partition of a table, followed.
 
+    Args:
+        first, end: What its changelog has; None: what the store says, as it was ours just now.
+
     Attributes:
         table: Its table.
         state: What is here.
@@ -60,11 +63,15 @@ class Copy:
         goal: Where it ended when the copy was opened.
     """
 
-    def __init__(self, table: Table, state: CopyState, first: int, end: int) -> None:
+    def __init__(
+        self, table: Table, state: CopyState, first: int | None = None, end: int | None = None
+    ) -> None:
         self.table = table
         self.state = state
-        self.end = self.goal = end
         position = read_position(state.store.position)
+        known = 0 if position is None else position.offset
+        first, end = known if first is None else first, known if end is None else end
+        self.end = self.goal = end
         if position is not None and not first <= position.offset <= end:
             state.store.wipe()
             position = None
@@ -144,6 +151,7 @@ class Copies:
         self._changed = asyncio.Event()
         self._moved = asyncio.Event()
         self._reader: Reader | None = None
+        self._closed = False
         self._read: dict[TopicPartition, Copy] = {}
         self._ends_at = 0.0
 
@@ -152,9 +160,19 @@ class Copies:
         self._wanted = {(table.name, number): table for table, number in places}
         self._changed.set()
 
-    def release(self, table: Table, number: int) -> None:
-        """Let go of the store of a partition: it becomes ours."""
+    def release(self, table: Table, number: int) -> bool:
+        """Let go of the store of a partition, which becomes ours; tell whether it was whole."""
+        copy = self.by_place.get((table.name, number))
         self._drop((table.name, number))
+        return copy is not None and copy.whole
+
+    def adopt(self, table: Table, number: int) -> None:
+        """Follow at once a partition that is ours no more, so that there is no gap for readers."""
+        place = (table.name, number)
+        if self._closed:
+            return
+        if table.is_global and place in self._wanted and place not in self.by_place:
+            self._open(place, table)
 
     @property
     def whole(self) -> bool:
@@ -199,7 +217,8 @@ class Copies:
                 await self._reader.close()
 
     def close(self) -> None:
-        """Close all stores."""
+        """Close all stores; none is opened again."""
+        self._closed = True
         for place in list(self.by_place):
             self._drop(place)
 
@@ -211,7 +230,7 @@ class Copies:
             if not self._owned((table.count or 0, place[1]))
             and self._not_before.get(place, now) <= now
         }
-        for place in [place for place in self.by_place if place not in wanted]:
+        for place in [place for place in self.by_place if place not in self._wanted]:
             self._drop(place)
         fresh = {p: table for p, table in wanted.items() if p not in self.by_place}
         logs = {table.changelog for table in fresh.values()}
@@ -228,10 +247,12 @@ class Copies:
                 self._open(place, table, first[where], end[where])
         await self._assign()
 
-    def _open(self, place: tuple[str, int], table: Table, first: int, end: int) -> None:
+    def _open(
+        self, place: tuple[str, int], table: Table, first: int | None = None, end: int | None = None
+    ) -> None:
         name, number = place
-        if self._owned((table.count or 0, number)):
-            return  # it has become ours while we asked
+        if place in self.by_place or self._owned((table.count or 0, number)):
+            return  # it has become ours, or was ours, while we asked
         try:
             store = self._stores.open(name, number)
             state = CopyState(name, number, store, table.logged(number))

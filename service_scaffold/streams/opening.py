@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from service_scaffold import errors
 from service_scaffold.clock import Clock
@@ -75,8 +75,13 @@ class Opening:
         producer: Producer,
         ensure: Ensure,
         spawn: Spawn,
+        release: Callable[[Table, int], bool] = lambda table, number: False,
     ) -> None:
         """Open a task, and start its agents.
+
+        Args:
+            release: Lets go of the store of a partition that was a copy so far; tells whether it
+                was whole. That of a global table is read on while it is recovered.
 
         Raises:
             GenerationEnded: It is not ours any more.
@@ -89,6 +94,7 @@ class Opening:
             commits = await self._commits(task, member)
             committed = max((note.checkpoint for _, note in commits.values()), default=0)
             for table in tables:
+                whole = release(table, task.number)
                 state = states[table.name] = PartitionState(
                     table.name,
                     task.number,
@@ -96,6 +102,8 @@ class Opening:
                     table.logged(task.number),
                 )
                 state.keeper = table.keeper(state)
+                if whole and table.is_global:
+                    table.copies[task.number] = state
             numbered = self._settings.guarantee != 'exactly_once' and committed > 0
             await asyncio.gather(
                 *(
@@ -105,6 +113,9 @@ class Opening:
             )
         except BaseException:
             await committer.close()
+            for table in tables:
+                if task.number in table.copies and table.is_global:
+                    del table.copies[task.number]
             for state in states.values():
                 state.close()
             raise

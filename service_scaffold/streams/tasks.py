@@ -94,8 +94,6 @@ class Tasks:
         count, number = key
         agents = self.layout.agents[count]
         task = Task(number, count, agents, self._clock, self._stopped, self._replied)
-        for table in self.layout.tables(count):
-            self._copies.release(table, number)
         self.by_key[key] = task
         self._member.pause(task.partitions)
         self._starting[key] = starting = self._spawn(self._start(task), f'start of {task}')
@@ -123,6 +121,7 @@ class Tasks:
                     self._producer,
                     self._ensure,
                     self._spawn,
+                    self._copies.release,
                 )
                 break
             except errors.GenerationEnded:
@@ -142,6 +141,7 @@ class Tasks:
             state = task.find_state(table.name)
             if state is not None:
                 table.here[task.number] = state
+                table.copies.pop(task.number, None)
         await self._member.seek({p: task.start_of(p.topic) for p in task.partitions})
         self._member.resume(task.partitions)
 
@@ -153,6 +153,8 @@ class Tasks:
             await asyncio.wait({starting})
         await self.by_key[key].close()
         self._forget(key)
+        for table in self.layout.tables(key[0]) if self.layout is not None else ():
+            self._copies.adopt(table, key[1])
 
     async def restart(self, task: Task) -> None:
         """Close a task, and begin it again at what is committed, if it is ours still."""

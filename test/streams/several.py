@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from service_scaffold import features, options, scheduler
+from service_scaffold import errors, features, options, scheduler
 from service_scaffold.journal.base import Journal, NewRecord, TopicPartition
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
@@ -165,9 +165,12 @@ async def until(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
     """
     deadline = time.monotonic() + limit_s
     while True:
-        found = condition()
-        if isinstance(found, Awaitable):
-            found = await found
+        try:
+            found = condition()
+            if isinstance(found, Awaitable):
+                found = await found
+        except errors.NotOwned:  # partitions are on their way
+            found = None
         if found:
             return found
         if time.monotonic() > deadline:

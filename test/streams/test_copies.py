@@ -207,3 +207,36 @@ async def test_a_registry_that_may_not_be_made_costs_nothing_else(any_log, caplo
         await crew.send('orders', *((key, b'1') for key in KEYS))
         await until(lambda: total(crew) == len(KEYS))
         await until(lambda: f'{any_log.id}-workers is missing' in caplog.text)
+
+
+async def test_a_global_table_has_no_holes_while_partitions_move(any_log):
+    """A value that is there stays there for readers, whoever comes and goes; or they are told."""
+    async with crew_of(any_log, rates) as crew:
+        first = await crew.join()
+        await crew.send('changes', *((key, b'7') for key in KEYS))
+        table = first.topology.tables['rates']
+        await until(lambda: len(table) == len(KEYS))
+        seen: dict[object, int] = {}
+        done = asyncio.Event()
+
+        async def read() -> None:
+            while not done.is_set():
+                for key in KEYS:
+                    try:
+                        value = table.get(key)
+                    except errors.NotOwned:
+                        value = 'told'
+                    seen[value] = seen.get(value, 0) + 1
+                await asyncio.sleep(0.001)
+
+        reading = asyncio.ensure_future(read())
+        second = await crew.join()
+        await until(
+            lambda: second.owns('rates') and first.owns('rates') and len(table.visible) == 2
+        )
+        await crew.leave(second)
+        await until(lambda: first.owns('rates') == {0, 1})
+        done.set()
+        await reading
+        assert set(seen) <= {7, 'told'}
+        assert seen[7] > 10 * seen.get('told', 0)

@@ -19,7 +19,7 @@ class GlobalTable(Table):
     was just written, others as of the last checkpoint that has come here. Writes go to the
     partition of the event, as with any table; an agent of topics with another number of partitions
     reads only. The application is ready, and agents begin, when what was there at the start is
-    here.
+    here. Where a part is missing, what is not found raises NotOwned: it may be there.
 
     Write a key with events of one partition. Where several have it, the event's own comes first,
     then the one that its hash says, then the lowest.
@@ -50,11 +50,21 @@ class GlobalTable(Table):
         for _, state in others:
             if state is not but and (value := self._committed(state, data)) is not None:
                 return value
+        self._check_whole()
         return None
+
+    def _check_whole(self) -> None:
+        missing = set(range(self.count or 1)) - self.visible.keys()
+        if missing:
+            raise errors.NotOwned(
+                f'Table {self.name}: partition {min(missing)} is not here yet; it is read from the'
+                ' changelog, and the application is not ready meanwhile'
+            )
 
     def _between(
         self, first: bytes = b'', last: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
+        self._check_whole()
         own: PartitionState | None = None
         rows: dict[bytes, bytes] = {}
         lane = LANE.get()
