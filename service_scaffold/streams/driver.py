@@ -13,7 +13,7 @@ from aiohttp import web
 
 from service_scaffold import errors, features, options, scheduler
 from service_scaffold.clock import Clock, ManualClock
-from service_scaffold.journal.base import Journal, NewRecord
+from service_scaffold.journal.base import Journal, NewRecord, TopicSpec
 from service_scaffold.journal.memory import MemoryJournal
 from service_scaffold.journal.memory_broker import MemoryBroker
 from service_scaffold.streams import serializers
@@ -316,12 +316,21 @@ class Driver:
         journal = self._open_journal()
         await journal.connect()
         try:
+            await journal.create([self._spec(record.topic)])
             producer = await journal.producer()
             (outcome,) = await producer.produce([record])
             if isinstance(outcome, Exception):
                 raise outcome
         finally:
             await journal.close()
+
+    def _spec(self, topic: str) -> TopicSpec:
+        """Return how a topic is made that a test sends to before there is one."""
+        declared = self._topology.topics.get(topic)
+        partitions = self._topology.settings.topic_partitions
+        if declared is None:
+            return TopicSpec(topic, partitions)
+        return declared.options.spec(topic, partitions, None)
 
 
 @asynccontextmanager
