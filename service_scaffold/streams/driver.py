@@ -34,8 +34,9 @@ from service_scaffold.streams.workplace import Workplace
 SETTLE_S = 30.0
 """Real seconds after which `settle` gives up on handlers that go on and on."""
 TURNS = 20
-CHECKPOINT_S = 1e9
-"""Of the clock that is moved by hand, which need not stop for them: `settle` makes checkpoints."""
+NEVER_S = 1e9
+"""The clock that is moved by hand need not stop for what `settle` does each time: checkpoints, and
+looks for missing topics."""
 
 
 class _LogClock(Clock):
@@ -346,7 +347,8 @@ async def drive(topology: Topology, start: float = 0.0) -> AsyncIterator[Driver]
         topic_partitions=before.topic_partitions or PARTITIONS,
         store='memory://',
         registry=False,
-        checkpoint_s=CHECKPOINT_S,
+        checkpoint_s=NEVER_S,
+        look_s=NEVER_S,
     )
     driver = Driver(topology, start)
     try:

@@ -36,8 +36,6 @@ from service_scaffold.streams.workplace import Workplace
 LOGGER = logging.getLogger(__name__)
 
 WAIT_S = 0.5
-LOOK_EVERY_S = 1.0
-"""How often missing source topics are looked for."""
 
 
 class Session(RebalanceListener):
@@ -215,7 +213,7 @@ class Session(RebalanceListener):
 
     async def _look_now_and_then(self) -> None:
         while self.layout is None or self.layout.missing:
-            await self._clock.sleep(LOOK_EVERY_S)
+            await self._clock.sleep(self._settings.look_s)
             await self.look()
         await asyncio.get_running_loop().create_future()
 

@@ -50,6 +50,7 @@ class StreamSettings:
         reply_create: Whether the topic of `reply_to` is made when it is missing.
         url: Where other workers reach this one; None: where its HTTP server listens.
         host: Its name for them, with the port that it listens on.
+        look_s: Seconds between looks for input topics that do not exist yet.
         registry: Whether workers make themselves known to each other.
         elect: Whether the workers have a leader, also when nothing declared asks for one.
         may_elect: Whether they may have one at all.
@@ -88,6 +89,7 @@ class StreamSettings:
     reply_create: bool = False
     url: str | None = None
     host: str | None = None
+    look_s: float = 1.0
     registry: bool = True
     elect: bool = False
     may_elect: bool = True

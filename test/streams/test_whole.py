@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from service_scaffold import errors
@@ -186,3 +188,24 @@ async def test_a_sink_may_be_named_and_what_is_none_is_refused_at_once():
         await t.settle()
 
         assert [event.value for event in t.read('doubles')] == [42]
+
+
+async def test_time_does_not_stop_for_topics_that_nobody_has_written():
+    """A day is over at once, and the topic is read as soon as there is one."""
+    app = Topology(StreamSettings('shop'))
+    seen = []
+
+    @app.agent('never-before')
+    async def work(stream):
+        async for value in stream:
+            seen.append(value)
+
+    @app.timer(86_400.0)
+    async def begin():
+        await app.send('never-before', value='now')
+
+    async with drive(app) as t:
+        async with asyncio.timeout(30):
+            await t.advance(86_400)
+
+        assert seen == ['now']
