@@ -111,7 +111,7 @@ class Feeding:
                 self.paused.discard(where)
             elif task.phase == 'running' and (
                 task.waiting(where.topic) <= self._limit(where.topic) // 2
-                and task.ahead(where.topic) <= AHEAD // 2
+                and (task.ahead(where.topic) <= AHEAD // 2 or task.asks_for_more(where.topic))
             ):
                 self.paused.discard(where)
                 self._member.resume([where])

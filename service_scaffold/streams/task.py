@@ -175,6 +175,12 @@ class Task:
             node.tracks[topic].next - node.tracks[topic].lowest for node in self._by_topic[topic]
         )
 
+    def asks_for_more(self, topic: str) -> bool:
+        """Whether whoever reads a topic has all of it in hand and waits, as for a large batch."""
+        nodes = self._by_topic[topic]
+        lanes = [lane for node in nodes for lane in node.lanes]
+        return all(node.idle for node in nodes) and not any(lane.unacked for lane in lanes)
+
     @property
     def resting(self) -> bool:
         """Whether no body is busy with an event."""

@@ -12,6 +12,7 @@ import pytest
 from service_scaffold import errors, features
 from service_scaffold.streams.decision import Decision
 from service_scaffold.streams.driver import Driver, drive
+from service_scaffold.streams.feeding import AHEAD
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 
@@ -191,3 +192,22 @@ async def test_an_event_that_takes_long_is_warned_of_once(caplog):
         assert [m.startswith('agent slow has orders-0-0 in hand') for m in caplog.messages] == [
             True
         ]
+
+
+async def test_a_batch_may_be_larger_than_what_is_read_ahead():
+    """A body that waits for more gets more, however much it has in hand."""
+    app = declare()
+    orders = app.topic('orders', partitions=1)
+    got = []
+
+    @app.agent(orders)
+    async def work(stream):
+        async for batch in stream.take(AHEAD + 500, within=None):
+            got.append(len(batch))
+
+    async with drive(app) as t:
+        for n in range(AHEAD + 600):
+            await t.send(orders, n)
+        await t.settle()
+        assert got == [AHEAD + 500]
+        assert health_of(t).ready
