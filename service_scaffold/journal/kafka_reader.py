@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from service_scaffold.journal.kafka_internals import (
     look_again,
     partition_state,
 )
+
+LOGGER = logging.getLogger(__name__)
 
 SLICE_S = 0.5
 """How long one wait for records may last before we look whether the connection is lost."""
@@ -107,6 +110,11 @@ class KafkaReader(base.Reader):
         try:
             runs: Runs = await get_others(self._consumer, self._held, limit, timeout_s)
             ended = True
+        except kafka_errors.NoOffsetForPartitionError as error:
+            # The client has looked between an assignment and our `seek`, which is about to come.
+            LOGGER.debug('A partition had no position yet: %s', error)
+            ended = True
+            runs = {}
         except kafka_errors.OffsetOutOfRangeError as error:
             raise await self._offsets_lost(error.args[0]) from error
         except kafka_errors.KafkaError as error:
