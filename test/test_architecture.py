@@ -25,7 +25,11 @@ LAYERS: tuple[tuple[str, bool, tuple[str, ...]], ...] = (
     ('runtime', True, ('options', 'logs', 'features', 'scheduler', 'repeater')),
     ('capabilities', False, ('events', 'http', 'http_client', 'storage')),
     ('on events', False, ('observe', 'streams', 'assets')),
-    ('composition', True, ('stopping', 'server', 'service', 'apps', 'dashboard', 'cli', '__main__')),
+    (
+        'composition',
+        True,
+        ('stopping', 'server', 'service', 'apps', 'dashboard', 'cli', '__main__'),
+    ),
 )
 BESIDE = 'testing'
 # The first layer that may know aiohttp, by its index.

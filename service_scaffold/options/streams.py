@@ -56,9 +56,7 @@ BROKER_OPTIONS = (
         metavar='NAME',
     ),
     _seconds('broker-commit-interval', 'Seconds between checkpoints [2.8; exactly-once 0.2]'),
-    _count(
-        'broker-commit-every', 'Records after which a checkpoint comes early [never]'
-    ),
+    _count('broker-commit-every', 'Records after which a checkpoint comes early [never]'),
     _seconds(
         'broker-commit-livelock-soft-timeout',
         'Warn of commits that stand still for so long while records wait [%(default)s]',
