@@ -20,7 +20,6 @@ async def begin(*args, **kwargs):
 async def end(*args):
     if len(counts) < total:
         raise RuntimeError(f'{len(counts)} keys of {total} were recovered')
-    print()  # Faust hides the cursor, and leaves the line open
     meter.finish()
     end_when_done()
 
