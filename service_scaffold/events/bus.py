@@ -28,6 +28,7 @@ class BusFeature(features.ServiceFeature):
     def __init__(self, app: web.Application, role: str, url: str | None) -> None:
         super().__init__(app)
         self._settings = transport_settings(app, role, url)
+        self._address = str(self._settings.address)
         self._required: str = options.get_config(app)['eventbus_required']
         self._clock = features.get_clock(app)
         self._running = False
@@ -65,10 +66,10 @@ class BusFeature(features.ServiceFeature):
     def _bus_detail(self) -> dict[str, object]:
         """Return what the health says of the connection."""
         detail: dict[str, object] = {
-            'eventbus': str(self._settings.address),
-            'connected': self.connected,
+            'eventbus': self._address,
+            'connected': self._connection.up,
         }
-        if not self.connected and self._connection.error is not None:
+        if self._connection.error is not None and not self._connection.up:
             detail['error'] = str(self._connection.error)
         return detail
 

@@ -110,7 +110,13 @@ class Lifecycle:
     @property
     def well(self) -> bool:
         """Whether the application runs and every feature says that it is ok."""
-        return self.state == 'running' and all(h.ok for h in self.health().values())
+        if self.state != 'running':
+            return False
+        for name, feature in self._named():  # no dict: probes ask all the time
+            health = self._ask(name, feature)
+            if health is not None and not health.ok:
+                return False
+        return True
 
     @property
     def remaining_s(self) -> float:
@@ -143,16 +149,20 @@ class Lifecycle:
         """
         found: dict[str, Health] = {}
         for name, feature in self._named():
-            try:
-                health = feature.health()
-                if not isinstance(health, Health | None):
-                    raise TypeError(f'health() returned {health!r}, which is no Health')
-            except Exception as error:
-                LOGGER.exception('health() of %s failed', name)
-                health = Health(ok=False, detail={'error': type(error).__name__})
+            health = self._ask(name, feature)
             if health is not None:
                 found[name] = health
         return found
+
+    def _ask(self, name: str, feature: Managed) -> Health | None:
+        try:
+            health = feature.health()
+            if health is not None and not isinstance(health, Health):
+                raise TypeError(f'health() returned {health!r}, which is no Health')
+        except Exception as error:
+            LOGGER.exception('health() of %s failed', name)
+            return Health(ok=False, detail={'error': type(error).__name__})
+        return health
 
     async def start(self) -> None:
         """Start every feature in order.

@@ -51,6 +51,8 @@ def _details(
 ) -> dict[str, object]:
     """Return what those features say: any values as JSON, and none with credentials in it."""
     found = {name: dict(h.detail) for name, h in lifecycle.health().items() if wanted(h)}
+    if not found:
+        return {}
     text = json.dumps(found, default=str, skipkeys=True)
     shown: dict[str, object] = json.loads(options.mask_text(text), parse_constant=str)
     return shown
