@@ -118,7 +118,10 @@ class Backend(ABC):
         self._reserve(key)
         store = None
         try:
-            store = self._open(table, partition)
+            try:
+                store = self._open(table, partition)
+            except errors.StoreDamaged:  # moved aside by now
+                store = self._open(table, partition)
             return store
         finally:
             with self._lock:

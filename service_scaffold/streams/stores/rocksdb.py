@@ -48,11 +48,7 @@ class RocksBackend(Backend):
         self._options = _options()
 
     def _open(self, table: str, partition: int) -> Store:
-        path = self._path(table, partition)
-        try:
-            return RocksStore(path, self._options)
-        except errors.StoreDamaged:  # moved aside by now
-            return RocksStore(path, self._options)
+        return RocksStore(self._path(table, partition), self._options)
 
     def _drop(self, table: str, partition: int) -> None:
         files.remove(self._path(table, partition))

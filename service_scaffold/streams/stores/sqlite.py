@@ -42,11 +42,7 @@ class SqliteBackend(Backend):
         self._directory = directory
 
     def _open(self, table: str, partition: int) -> Store:
-        path = self._path(table, partition)
-        try:
-            return SqliteStore(path)
-        except errors.StoreDamaged:  # moved aside by now
-            return SqliteStore(path)
+        return SqliteStore(self._path(table, partition))
 
     def _drop(self, table: str, partition: int) -> None:
         files.remove(self._path(table, partition), _COMPANIONS)
