@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import pytest_asyncio
 
+from service_scaffold.journal.base import Journal
 from service_scaffold.testing.conformance import Instance, Instances
 from test.brokers.kafka import Kafka
 from test.brokers.mosquitto import Mosquitto
 from test.brokers.process import Broker
 from test.brokers.rabbitmq import RabbitMQ
 from test.brokers.required import require_broker
+from test.chaos.stream_workers import connected
 from test.chaos.told import Told
 
 KINDS: tuple[type[Broker], ...] = (RabbitMQ, Kafka, Mosquitto)
@@ -71,3 +73,17 @@ async def _stop(broker: Broker, made: Instances) -> None:
     await asyncio.to_thread(broker.start)
     broker.restore()
     await made.stop()
+
+
+@pytest.fixture
+def kafka(brokers: Callable[[type[Broker]], Broker]) -> Broker:
+    """A Kafka that may be killed."""
+    return brokers(Kafka)
+
+
+@pytest_asyncio.fixture
+async def journal(kafka: Broker) -> AsyncIterator[Journal]:
+    """A connection of the test's own to that Kafka; closed at the end."""
+    made = await connected(kafka.url)
+    yield made
+    await made.close()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,21 @@ from test.brokers.process import free_port, kill
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 30.0
+
+
+def start(module: str, options: Mapping[str, object], log: Path) -> subprocess.Popen[bytes]:
+    """Start a module as a process of its own; what it says goes to `log`."""
+    arguments = [f'--{key.replace("_", "-")}={value}' for key, value in options.items()]
+    with log.open('wb') as output:
+        return subprocess.Popen(
+            [sys.executable, '-m', module, *arguments],
+            cwd=ROOT,
+            env={'PATH': os.environ['PATH'], 'PYTHONPATH': str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 class Worker:
@@ -48,17 +64,7 @@ class Worker:
             'publish_timeout_s': 3,
             **options,
         }
-        arguments = [f'--{key.replace("_", "-")}={value}' for key, value in given.items()]
-        with self.log.open('wb') as log:
-            self.process = subprocess.Popen(
-                [sys.executable, '-m', 'test.chaos.worker', *arguments],
-                cwd=ROOT,
-                env={'PATH': os.environ['PATH'], 'PYTHONPATH': str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = start('test.chaos.worker', given, self.log)
 
     async def __aenter__(self) -> Self:
         try:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +13,11 @@ from typing import Self
 import aiohttp
 
 from service_scaffold.journal.base import Journal, NewRecord, TopicPartition, TopicSpec
+from service_scaffold.streams.journals import open_journal
+from service_scaffold.transports.address import Address
+from service_scaffold.transports.base import Settings
 from test.brokers.process import free_port, kill
-from test.chaos.processes import ROOT
+from test.chaos.processes import start
 
 PARTITIONS = 4
 OUT_PARTITIONS = 3
@@ -38,17 +38,7 @@ class StreamWorker:
             'datadir': directory / 'data',
             **options,
         }
-        arguments = [f'--{key.replace("_", "-")}={value}' for key, value in given.items()]
-        with self.log.open('wb') as log:
-            self.process = subprocess.Popen(
-                [sys.executable, '-m', 'test.chaos.stream_worker', *arguments],
-                cwd=ROOT,
-                env={'PATH': os.environ['PATH'], 'PYTHONPATH': str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = start('test.chaos.stream_worker', given, self.log)
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -95,6 +85,13 @@ class StreamWorker:
                     return await response.json() if response.status == 200 else None
             except (aiohttp.ClientError, TimeoutError):
                 return None
+
+
+async def connected(url: str) -> Journal:
+    """Return a connection to the log, apart from those of the workers."""
+    made = open_journal(Settings(address=Address.parse(url), name='test', instance='test'))
+    await made.connect()
+    return made
 
 
 class Fleet:

@@ -4,40 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import pytest
-import pytest_asyncio
-
 from service_scaffold.journal.base import Journal, TopicSpec
-from service_scaffold.streams.journals import open_journal
-from service_scaffold.transports.address import Address
-from service_scaffold.transports.base import Settings
-from test.brokers.kafka import Kafka
 from test.brokers.process import Broker
-from test.chaos.stream_workers import Fleet
-
-
-@pytest.fixture
-def kafka(brokers: Callable[[type[Broker]], Broker]) -> Broker:
-    """A Kafka that may be killed."""
-    return brokers(Kafka)
-
-
-async def connected(url: str) -> Journal:
-    """Return a connection of the test's own."""
-    made = open_journal(Settings(address=Address.parse(url), name='test', instance='test'))
-    await made.connect()
-    return made
-
-
-@pytest_asyncio.fixture
-async def journal(kafka: Broker) -> AsyncIterator[Journal]:
-    """A connection of the test's own; closed at the end."""
-    made = await connected(kafka.url)
-    yield made
-    await made.close()
+from test.chaos.stream_workers import Fleet, connected
 
 
 async def test_a_topic_that_is_missing_is_read_soon_after_it_is_made(

@@ -5,37 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from service_scaffold.journal.base import Journal, TopicPartition
-from service_scaffold.streams.journals import open_journal
-from service_scaffold.transports.address import Address
-from service_scaffold.transports.base import Settings
-from test.brokers.kafka import Kafka
 from test.brokers.process import Broker
-from test.chaos.stream_workers import Fleet
+from test.chaos.stream_workers import Fleet, connected
 
 KILLS = 30
 SESSION_S = 10.0
-
-
-@pytest.fixture
-def kafka(brokers: Callable[[type[Broker]], Broker]) -> Broker:
-    """A Kafka that may be killed."""
-    return brokers(Kafka)
-
-
-@pytest_asyncio.fixture
-async def journal(kafka: Broker) -> AsyncIterator[Journal]:
-    """A connection of the test's own."""
-    made = open_journal(Settings(address=Address.parse(kafka.url), name='test', instance='test'))
-    await made.connect()
-    yield made
-    await made.close()
 
 
 @pytest.fixture
@@ -149,10 +129,7 @@ async def test_a_broker_that_is_killed_and_returns_costs_nothing(
         await asyncio.to_thread(kafka.kill)
         await asyncio.sleep(20)
         await asyncio.to_thread(kafka.start)
-        again = open_journal(
-            Settings(address=Address.parse(kafka.url), name='test', instance='test')
-        )
-        await again.connect()
+        again = await connected(kafka.url)
         it.journal = again
         await it.produce(500)
         found = await it.complete(90)

@@ -7,17 +7,12 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from service_scaffold.journal.base import Journal, NewRecord, TopicPartition
-from service_scaffold.streams.journals import open_journal
-from service_scaffold.transports.address import Address
-from service_scaffold.transports.base import Settings
-from test.brokers.kafka import Kafka
 from test.brokers.process import Broker
 from test.chaos.stream_workers import PARTITIONS, Fleet
 
@@ -29,21 +24,6 @@ CLOSED_PARTITIONS = 3
 
 Final = tuple[str, float, int]
 """Key, start of the window, value."""
-
-
-@pytest.fixture
-def kafka(brokers: Callable[[type[Broker]], Broker]) -> Broker:
-    """A Kafka that may be killed."""
-    return brokers(Kafka)
-
-
-@pytest_asyncio.fixture
-async def journal(kafka: Broker) -> AsyncIterator[Journal]:
-    """A connection of the test's own."""
-    made = open_journal(Settings(address=Address.parse(kafka.url), name='test', instance='test'))
-    await made.connect()
-    yield made
-    await made.close()
 
 
 @pytest.fixture
