@@ -78,7 +78,8 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         for agent in self.agents.values():
             agent.group = self.id
         for topic in self._between() - set(self._own_topics):
-            topic.name = self.prefixed(topic.name.removeprefix(old))
+            if topic.name.startswith(old):  # else somebody has named it
+                topic.name = self.prefixed(topic.name.removeprefix(old))
         for topic in self._own_topics:
             del self.topics[topic.name]
             topic.name = self.prefixed(topic.name.removeprefix(old))

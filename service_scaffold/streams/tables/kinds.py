@@ -11,6 +11,7 @@ from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.tables import table as plain
 from service_scaffold.streams.tables.everywhere import GlobalTable, SetGlobalTable
 from service_scaffold.streams.tables.making import Windowing, make_table
+from service_scaffold.streams.tables.set_manager import SUFFIX, SetManager, SetOperation
 from service_scaffold.streams.tables.sets import SetTable
 from service_scaffold.streams.topic import Outlet
 from service_scaffold.streams.window_plan import Windows
@@ -82,17 +83,32 @@ class TableKinds:
     table = Table
     """The same as `Table`."""
 
-    def SetTable(self, name: str, **options: Any) -> SetTable:  # noqa: N802 - as users know it
+    def SetTable(  # noqa: N802 - as users know it
+        self,
+        name: str,
+        *,
+        start_manager: bool = False,
+        manager_topic_name: str | None = None,
+        manager_topic_suffix: str = SUFFIX,
+        **options: Any,
+    ) -> SetTable:
         """Declare a table of sets; see `SetTable`.
 
         Args:
+            start_manager: Let `table.manager` change it from outside of agents; see `SetManager`.
+            manager_topic_name: Where these changes go, default `{id}-{name}` and the suffix.
+            manager_topic_suffix: See there.
             options: `key_type`, `value_type` (of the members), `key_serializer`,
-                `value_serializer`, `partitions`, `help`; see `Table`.
+                `value_serializer`, `partitions`, `help`; see `Table`. With a manager, agents of
+                topics with another number of partitions than the default need `partitions`.
 
         Raises:
             ValueError: The name is taken.
         """
-        return self._declare(SetTable, name, options)
+        table = self._declare(SetTable, name, options)
+        if start_manager:
+            self._manage(table, manager_topic_name, manager_topic_suffix, options)
+        return table
 
     def GlobalTable(self, name: str, **options: Any) -> GlobalTable:  # noqa: N802
         """Declare a table that every worker reads as a whole; see `GlobalTable`.
@@ -106,16 +122,52 @@ class TableKinds:
         """
         return self._declare(GlobalTable, name, options)
 
-    def SetGlobalTable(self, name: str, **options: Any) -> SetGlobalTable:  # noqa: N802
+    def SetGlobalTable(  # noqa: N802
+        self,
+        name: str,
+        *,
+        start_manager: bool = False,
+        manager_topic_name: str | None = None,
+        manager_topic_suffix: str = SUFFIX,
+        **options: Any,
+    ) -> SetGlobalTable:
         """Declare a table of sets that every worker reads as a whole; see `SetGlobalTable`.
 
         Args:
-            options: As of `SetTable`.
+            start_manager, manager_topic_name, manager_topic_suffix, options: As of `SetTable`.
 
         Raises:
             ValueError: The name is taken.
         """
-        return self._declare(SetGlobalTable, name, options)
+        table = self._declare(SetGlobalTable, name, options)
+        if start_manager:
+            self._manage(table, manager_topic_name, manager_topic_suffix, options)
+        return table
+
+    def _manage(
+        self, table: SetTable, topic: str | None, suffix: str, options: dict[str, Any]
+    ) -> None:
+        """Declare the topic of changes from outside, and the agent that carries them out."""
+        app = cast(Any, self)
+        own = topic is None
+        changes = app.topic(
+            app.prefixed(f'{table.name}{suffix}') if own else topic,
+            key_type=options.get('key_type'),
+            key_serializer=options.get('key_serializer'),
+            value_type=SetOperation,
+            partitions=options.get('partitions'),
+            internal=True,
+        )
+        if own:
+            app._own_topics.append(changes)  # renamed with the application
+        manager = SetManager(table, changes, options.get('value_type'))
+
+        @app.agent(changes, name=f'{table.name}{SUFFIX}', help=f'Changes table {table.name}.')
+        async def change(stream: Any) -> None:
+            async for key, operation in stream.items():
+                manager.carry_out(table[key], operation)
+
+        table.manager = manager
 
     def _declare(self, kind: type[T], name: str, options: dict[str, Any]) -> T:
         if name in self.tables:

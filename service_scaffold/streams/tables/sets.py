@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, MutableSet
 from itertools import groupby
 from typing import Any
 
+from service_scaffold import errors
 from service_scaffold.streams.effects import LANE
-from service_scaffold.streams.tables.table import Table
+from service_scaffold.streams.tables.table import RAISE, Table
 from service_scaffold.streams.window_keys import encode_prefix, key_range
 
 PRESENT = b'1'
@@ -23,10 +24,29 @@ class SetTable(Table):
     is not `in` the table, and is left out when iterating. Adding a member logs that member alone.
 
     Args:
-        value_type, value_serializer: Of the members.
+        value_type, value_serializer: Of the members, which have to be hashable.
+
+    Attributes:
+        manager: Changes it from outside of agents.
     """
 
     joinable = False
+    _manager: Any = None
+
+    @property
+    def manager(self) -> Any:
+        """What changes it from outside of agents: a `SetManager`.
+
+        Raises:
+            StreamError: It was declared without `start_manager=True`.
+        """
+        if self._manager is None:
+            raise errors.StreamError(f'Table {self.name} was declared without start_manager=True')
+        return self._manager
+
+    @manager.setter
+    def manager(self, manager: Any) -> None:
+        self._manager = manager
 
     # One key
 
@@ -50,16 +70,33 @@ class SetTable(Table):
             raise KeyError(key)
         members.clear()
 
-    def pop(self, key: Any, *default: Any) -> Any:
+    def pop(self, key: Any, default: Any = RAISE) -> Any:
         """Delete a key; return the members that it had, as a plain set.
 
         Raises:
             KeyError: It had none, and no default is given.
         """
         members = self[key].copy()
-        if not members and default:
-            return default[0]
+        if not members and default is not RAISE:
+            return default
         del self[key]
+        return members
+
+    def popitem(self) -> tuple[Any, set[Any]]:
+        """Delete a key; return it, and the members that it had, as a plain set.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for key in self:
+            return key, self.pop(key)
+        raise KeyError(f'Table {self.name} is empty')
+
+    def setdefault(self, key: Any, default: Iterable[Any] | None = None) -> MemberSet:
+        """Return the set of a key, after adding the members of `default` where it is empty."""
+        members = self[key]
+        if not members:
+            members.update(default or ())
         return members
 
     # All keys
@@ -76,7 +113,7 @@ class SetTable(Table):
         found: dict[bytes, set[Any]] = {}
         for key, rows in self._groups():
             members = found.setdefault(key, set())
-            members.update(self._value.decode(member) for member in rows)
+            members.update(self._member(member) for member in rows)
         return [(self._key.decode(key), members) for key, members in found.items()]
 
     def values(self) -> Any:
@@ -101,10 +138,14 @@ class SetTable(Table):
 
     def row(self, key: Any, member: Any) -> bytes:
         """Return under which bytes a member stands."""
+        hash(member)  # a set refuses what it cannot find again, and so does this one
         data = self._value.encode(member)
         if data is None:
             raise TypeError(f'Table {self.name}: None is no member of a set')
         return encode_prefix(self._encode_key(key)) + data
+
+    def _member(self, data: bytes) -> Any:
+        return _hashable(self._value.decode(data))
 
     def has(self, key: Any, member: Any) -> bool:
         """Tell whether the set of a key has a member."""
@@ -126,7 +167,7 @@ class SetTable(Table):
             member = split_row(row)[1]
             if member not in seen:
                 seen.add(member)
-                yield self._value.decode(member)
+                yield self._member(member)
 
     def put(self, key: Any, member: Any, *, present: bool) -> None:
         """Add a member to the set of a key, or take it out."""
@@ -231,6 +272,11 @@ class MemberSet(MutableSet[Any]):
     def issuperset(self, other: Iterable[Any]) -> bool:
         """Tell whether it has all members of the other."""
         return all(member in self for member in other)
+
+
+def _hashable(member: Any) -> Any:
+    """Return a member as it was added: of a codec that knows no tuples, lists have been some."""
+    return tuple(_hashable(part) for part in member) if type(member) is list else member
 
 
 def split_row(row: bytes) -> tuple[bytes, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,9 @@ from service_scaffold.streams.windows import HoppingWindow, TumblingWindow
 
 KEY_LIMIT = 10_000
 """So many encoded keys are kept: those of today come again, most of all within one event."""
+
+RAISE: Any = object()
+"""Stands for a default that was not given."""
 
 
 class TableView:
@@ -46,7 +50,8 @@ class Table(Placed, MutableMapping[Any, Any]):
     Args:
         name: Its name; the changelog is `{id}-{name}-changelog`.
         changelog: Name of the topic with its changes.
-        default: Makes the value of a missing key: a function, or the value itself. None: KeyError.
+        default: Makes the value of a missing key: a function, or a value, of which each has a copy
+            of its own. None: KeyError.
         key_type, value_type: What keys and values are decoded into.
         key_serializer, value_serializer: Their codecs; default text and JSON.
         partitions: How many; None means as many as the topics whose agents write it.
@@ -116,7 +121,8 @@ class Table(Placed, MutableMapping[Any, Any]):
     def _missing(self, key: Any) -> Any:
         if self._default is None:
             raise KeyError(key)
-        return self._default() if callable(self._default) else self._default
+        # Somebody may change what he is given; that must not be the next one's.
+        return self._default() if callable(self._default) else deepcopy(self._default)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key; of a missing one `default`, and not the table's own."""
@@ -138,18 +144,26 @@ class Table(Placed, MutableMapping[Any, Any]):
             self._tell_joins()
         self._write(self._encode_key(key), None)
 
-    def pop(self, key: Any, *default: Any) -> Any:
+    def pop(self, key: Any, default: Any = RAISE) -> Any:
         """Remove a key, and return its value; of a missing one `default`, else KeyError."""
-        if default and key not in self:
-            return default[0]
+        if key not in self:
+            if default is RAISE:
+                raise KeyError(key)
+            return default
         value = self[key]
         del self[key]
         return value
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key, after storing `default` where it is missing."""
-        if key not in self:
-            self[key] = default
+        """Return the value of a key, after storing `default` where it is missing.
+
+        None is not stored, as it is no value; it is returned.
+        """
+        if key in self:
+            return self[key]
+        if default is None:
+            return None
+        self[key] = default
         return self[key]
 
     def _encode_key(self, key: Any) -> bytes:
