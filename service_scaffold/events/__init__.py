@@ -19,7 +19,8 @@ from service_scaffold.errors import (
     RetryLater,
     TransportError,
 )
-from service_scaffold.events.current import current_message
+from service_scaffold.events.answers import NO_REPLY, Reply
+from service_scaffold.events.current import current_message, current_subscription
 from service_scaffold.events.feature import get_listener, get_publisher, setup
 from service_scaffold.events.listener import EventListener
 from service_scaffold.events.middlewares import use
@@ -32,6 +33,7 @@ from service_scaffold.message import Handler, Message, Middleware
 
 __all__ = [
     'HANDLER_BUCKETS_S',
+    'NO_REPLY',
     'AccessRefused',
     'BindingRefused',
     'BrokerUnreachable',
@@ -52,11 +54,13 @@ __all__ = [
     'PublishError',
     'Reject',
     'RemoteError',
+    'Reply',
     'Retry',
     'RetryLater',
     'SubscriptionTable',
     'TransportError',
     'current_message',
+    'current_subscription',
     'get_listener',
     'get_publisher',
     'setup',

@@ -8,10 +8,12 @@ from typing import Any
 
 from aiohttp import web
 
-from service_scaffold import features, options, scheduler, transports
+from service_scaffold import errors, features, options, scheduler, transports
 from service_scaffold.events.connection import Connection
 from service_scaffold.events.settings import transport_settings
 from service_scaffold.transports.base import Transport
+
+RETRY_S = 0.5
 
 
 class BusFeature(features.ServiceFeature):
@@ -27,11 +29,17 @@ class BusFeature(features.ServiceFeature):
 
     def __init__(self, app: web.Application, role: str, url: str | None) -> None:
         super().__init__(app)
-        self._settings = transport_settings(app, role, url)
-        self._address = str(self._settings.address)
-        self._required: str = options.get_config(app)['eventbus_required']
+        self._role = role
+        self._url = url
+        self._configure()
         self._clock = features.get_clock(app)
         self._running = False
+
+    def _configure(self) -> None:
+        """Take the options as they are now; a ready-made app may read them again."""
+        self._settings = transport_settings(self.app, self._role, self._url)
+        self._address = str(self._settings.address)
+        self._required: str = options.get_config(self.app)['eventbus_required']
 
     def _connect(
         self,
@@ -57,6 +65,32 @@ class BusFeature(features.ServiceFeature):
     def connected(self) -> bool:
         """Whether there is a connection to the broker now."""
         return self._connection.up
+
+    async def wait_connected(self, timeout_s: float = 10.0) -> None:
+        """Wait until there is a connection to the broker, made now if there is none.
+
+        Raises:
+            TimeoutError: There was none within `timeout_s` seconds; the message says why.
+            RuntimeError: It has not started, or has stopped.
+        """
+        if not self._running:
+            raise RuntimeError(f'{self!r} is not running')
+        error: Exception | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        await self._connection.obtain()
+                    except errors.TransportError as failure:
+                        error = failure
+                        await self._clock.sleep(RETRY_S)
+                    else:
+                        return
+        except TimeoutError:
+            reason = f': {error}' if error else ''
+            raise TimeoutError(
+                f'{self!r} is not connected after {timeout_s:g} s{reason}'
+            ) from error
 
     @property
     def reconnects(self) -> int:

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
-from service_scaffold import errors, features, transports
+from service_scaffold import codecs, errors, features, transports
 from service_scaffold.events import middlewares
+from service_scaffold.events.answers import Answers
 from service_scaffold.events.bus import BusFeature
 from service_scaffold.events.consumer import Consumer, Surroundings
 from service_scaffold.events.consumers import Consumers
 from service_scaffold.events.policies import Policy
 from service_scaffold.events.subscription import EventSubscription, OnMessage
+from service_scaffold.message import Message
 
 
 class EventListener(BusFeature):
@@ -32,13 +34,13 @@ class EventListener(BusFeature):
         super().__init__(app, 'listener', url)
         self._subscriptions: dict[EventSubscription, None] = {}  # in order
         self._stopping = False
-        self._consumers = Consumers(
-            Surroundings(
-                spawn=self._spawn,
-                clock=self._clock,
-                middlewares=lambda: middlewares.of(app).consume,
-            )
+        surroundings = Surroundings(
+            spawn=self._spawn,
+            clock=self._clock,
+            middlewares=lambda: middlewares.of(app).consume,
         )
+        self._answers = Answers(surroundings.outlet, self._clock)
+        self._consumers = Consumers(surroundings)
         self._connect(self._consumers.serve, self._explain)
         middlewares.of(app).on_change.append(self._consumers.compile)
 
@@ -122,6 +124,23 @@ class EventListener(BusFeature):
             self._connection.demand()
         return subscription
 
+    async def reply(
+        self, request: Message, value: object, *, content_type: str | None = None
+    ) -> None:
+        """Answer a request now; its handler then returns `NO_REPLY`.
+
+        Only a request that this listener has received can be answered: the first answer wins.
+
+        Raises:
+            ValueError: Nobody waits for an answer to that message.
+            EncodeError: The content type cannot express the value.
+            PublishError: The answer was not sent, or not confirmed in time.
+        """
+        if request.reply_to is None:
+            raise ValueError(f'{request} is no request: nobody waits for an answer')
+        body, content_type = codecs.encode(value, content_type)
+        await self._answers.send(request, body, content_type, {})
+
     def _remove(self, subscription: EventSubscription) -> None:
         self._subscriptions.pop(subscription, None)
         self._consumers.remove(subscription)
@@ -137,6 +156,9 @@ class EventListener(BusFeature):
             BrokerUnreachable: With `--eventbus-required start`: no bus within
                 `--connect-timeout-s`.
         """
+        self._configure()
+        if not self._stopping:
+            self._connect(self._consumers.serve, self._explain)
         if self._subscriptions:
             # Made for its ConfigError only, with which every later attempt would fail, too. What
             # may pass (a certificate that is not there yet) is for the connection to report.

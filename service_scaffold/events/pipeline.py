@@ -18,10 +18,10 @@ from typing import Any
 from service_scaffold import codecs
 from service_scaffold.clock import Clock
 from service_scaffold.errors import DecodeError, InvalidBody, Reject, RetryLater
-from service_scaffold.events.current import CURRENT, ENVELOPE
+from service_scaffold.events.answers import Answers
+from service_scaffold.events.current import CURRENT, ENVELOPE, SUBSCRIPTION
 from service_scaffold.events.graveyard import Death, Graveyard
 from service_scaffold.events.outlet import Outlet
-from service_scaffold.events.requests import facts_of
 from service_scaffold.events.signature import message_type
 from service_scaffold.events.subscription import EventSubscription
 from service_scaffold.message import Handler, Message, Middleware, compose
@@ -60,7 +60,7 @@ class Pipeline:
         self.stats = subscription.stats
         self._middlewares = middlewares
         self._clock = clock
-        self._outlet = outlet
+        self._answers = Answers(outlet, clock)
         self._graveyard = Graveyard(subscription, clock, outlet)
         self.finished_at = 0.0
         self.compile()
@@ -148,6 +148,7 @@ class Pipeline:
         buried: list[Exception] = []
         _BURIED.set(buried)
         CURRENT.set(message)
+        SUBSCRIPTION.set(self.subscription)
         try:
             if _expired(message, self._clock.time()):
                 raise Death('expired', TimeoutError('its deadline has passed'), 0)
@@ -238,43 +239,12 @@ class Pipeline:
         await self._graveyard.bury(message, Death(*_undecodable(failure)))
 
     async def _answer(self, request: Message, value: object) -> None:
-        if not self.subscription.reply or request.reply_to is None:
-            return
-        try:
-            body, content_type = codecs.encode(value)
-        except Exception as error:
-            LOGGER.exception('%s: the answer to a request cannot be encoded', self.subscription)
-            await self._answer_error(request, error)
-            return
-        await self._send_answer(request, body, content_type, {})
+        if self.subscription.reply and request.reply_to is not None:
+            await self._answers.answer(request, value, self.subscription)
 
     async def _answer_error(self, request: Message, error: Exception) -> None:
         if self.subscription.reply and request.reply_to is not None:
-            await self._send_answer(request, b'null', codecs.JSON, facts_of(error))
-
-    async def _send_answer(
-        self, request: Message, body: bytes, content_type: str, facts: dict[str, str]
-    ) -> None:
-        answer = Message(
-            request.exchange,
-            request.routing,
-            body,
-            headers=facts,
-            content_type=content_type,
-            correlation_id=request.correlation_id,
-            timestamp=self._clock.time(),
-        )
-        transport = self._outlet.transport
-        try:
-            async with asyncio.timeout(transport.settings.publish_timeout_s):
-                await transport.reply(request, answer)
-        except Exception as error:  # noqa: BLE001 - the request is done, whoever hears of it
-            LOGGER.warning(
-                '%s: the answer to request %s was not sent: %s',
-                self.subscription,
-                request.message_id,
-                str(error) or type(error).__name__,
-            )
+            await self._answers.answer_error(request, error, self.subscription)
 
 
 def _undecodable(error: DecodeError) -> tuple[Any, Exception, int]:

@@ -11,7 +11,7 @@ from aiohttp import web
 from service_scaffold import codecs, errors, features
 from service_scaffold.events import middlewares
 from service_scaffold.events.bus import BusFeature
-from service_scaffold.events.requests import Requests, value_of
+from service_scaffold.events.requests import Requests, raise_remote
 from service_scaffold.events.sender import Sender
 from service_scaffold.events.stats import PublishStats
 from service_scaffold.message import Handler, Message
@@ -52,6 +52,7 @@ class EventPublisher(BusFeature):
 
     async def startup(self, app: web.Application) -> None:
         """Be ready to publish; takes no socket."""
+        self._configure()
         self._begin()
         self._chain.compile()
         self._running = True
@@ -228,19 +229,44 @@ class EventPublisher(BusFeature):
             ConnectionError: The request was not sent, or the connection died meanwhile.
             DecodeError: The answer cannot be decoded.
         """
-        self._check_running()
-        patterns.check_exchange(exchange)
-        envelope = self._envelope(exchange, 'topic', routing, message, None, content_type)
         try:
-            return value_of(await self._ask(envelope, timeout_s))
+            answer = await self.ask(
+                exchange, routing, message, content_type=content_type, timeout_s=timeout_s
+            )
+            return codecs.decode(answer.body, answer.content_type)
         except (TimeoutError, errors.NoResponder, errors.DecodeError):
             if default is _NO_DEFAULT:
                 raise
             return default
 
+    async def ask(
+        self,
+        exchange: str,
+        routing: str,
+        message: object,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> Message:
+        """Publish a request and return the envelope of the answer, whose body is not decoded yet.
+
+        Raises:
+            Exception: What `request` raises, but for a DecodeError.
+        """
+        self._check_running()
+        patterns.check_exchange(exchange)
+        envelope = self._envelope(exchange, 'topic', routing, message, None, content_type)
+        if headers:
+            envelope.headers = _strings(headers)
+        answer = await self._ask(envelope, timeout_s)
+        raise_remote(answer)
+        return answer
+
     async def _ask(self, request: Message, timeout_s: float) -> Message:
         limit_s = min(timeout_s, self._settings.publish_timeout_s)
-        request.headers = {names.DEADLINE: f'{self._clock.time() + timeout_s:.3f}'}
+        deadline = f'{self._clock.time() + timeout_s:.3f}'
+        request.headers = {**request.headers, names.DEADLINE: deadline}
         what = f'{request.exchange}/{request.routing}'
         try:
             async with asyncio.timeout(timeout_s):

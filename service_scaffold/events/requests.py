@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from service_scaffold import codecs, errors
+from service_scaffold import errors
 from service_scaffold.events.stats import PublishStats
 from service_scaffold.message import Message, new_message_id
 from service_scaffold.transports import headers
@@ -93,14 +93,8 @@ def facts_of(error: BaseException) -> dict[str, str]:
     }
 
 
-def value_of(answer: Message) -> object:
-    """Return what the responder returned.
-
-    Raises:
-        RemoteError: It raised.
-        DecodeError: The answer cannot be decoded.
-    """
+def raise_remote(answer: Message) -> None:
+    """Raise `RemoteError` if the answer says that the responder has raised."""
     error_type = answer.headers.get(headers.ERROR_TYPE)
     if error_type is not None:
         raise errors.RemoteError(error_type, answer.headers.get(headers.ERROR_MESSAGE, ''))
-    return codecs.decode(answer.body, answer.content_type)
