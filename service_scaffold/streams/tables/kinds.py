@@ -11,7 +11,7 @@ from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.tables import table as plain
 from service_scaffold.streams.tables.everywhere import GlobalTable, SetGlobalTable
 from service_scaffold.streams.tables.making import Windowing, make_table
-from service_scaffold.streams.tables.set_manager import SUFFIX, SetManager, SetOperation
+from service_scaffold.streams.tables.set_manager import SUFFIX, manage
 from service_scaffold.streams.tables.sets import SetTable
 from service_scaffold.streams.topic import Outlet
 from service_scaffold.streams.window_plan import Windows
@@ -107,7 +107,7 @@ class TableKinds:
         """
         table = self._declare(SetTable, name, options)
         if start_manager:
-            self._manage(table, manager_topic_name, manager_topic_suffix, options)
+            manage(self, table, manager_topic_name, manager_topic_suffix, options)
         return table
 
     def GlobalTable(self, name: str, **options: Any) -> GlobalTable:  # noqa: N802
@@ -141,33 +141,8 @@ class TableKinds:
         """
         table = self._declare(SetGlobalTable, name, options)
         if start_manager:
-            self._manage(table, manager_topic_name, manager_topic_suffix, options)
+            manage(self, table, manager_topic_name, manager_topic_suffix, options)
         return table
-
-    def _manage(
-        self, table: SetTable, topic: str | None, suffix: str, options: dict[str, Any]
-    ) -> None:
-        """Declare the topic of changes from outside, and the agent that carries them out."""
-        app = cast(Any, self)
-        own = topic is None
-        changes = app.topic(
-            app.prefixed(f'{table.name}{suffix}') if own else topic,
-            key_type=options.get('key_type'),
-            key_serializer=options.get('key_serializer'),
-            value_type=SetOperation,
-            partitions=options.get('partitions'),
-            internal=True,
-        )
-        if own:
-            app._own_topics.append(changes)  # renamed with the application
-        manager = SetManager(table, changes, options.get('value_type'))
-
-        @app.agent(changes, name=f'{table.name}{SUFFIX}', help=f'Changes table {table.name}.')
-        async def change(stream: Any) -> None:
-            async for key, operation in stream.items():
-                manager.carry_out(table[key], operation)
-
-        table.manager = manager
 
     def _declare(self, kind: type[T], name: str, options: dict[str, Any]) -> T:
         if name in self.tables:

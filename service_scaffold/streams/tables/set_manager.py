@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from service_scaffold import codecs, errors
@@ -96,3 +96,32 @@ class SetManager:
         """Change a set, in an agent of the table's own."""
         members = [self._convert(member) for member in operation.members]
         _ACTIONS[operation.action](found, members)
+
+
+def manage(
+    app: Any, table: SetTable, topic: str | None, suffix: str, options: Mapping[str, Any]
+) -> None:
+    """Declare the topic of changes from outside, and the agent that carries them out.
+
+    Args:
+        app: Of the table.
+        topic: Its name, None for that of the table with the application's prefix and `suffix`.
+        options: What the table was declared with.
+    """
+    changes: Topic = app.topic(
+        app.prefixed(f'{table.name}{suffix}') if topic is None else topic,
+        key_type=options.get('key_type'),
+        key_serializer=options.get('key_serializer'),
+        value_type=SetOperation,
+        partitions=options.get('partitions'),
+        internal=True,
+    )
+    if topic is None:
+        app._own_topics.append(changes)  # renamed with the application
+    manager = table.manager = SetManager(table, changes, options.get('value_type'))
+
+    async def change(stream: Any) -> None:
+        async for key, operation in stream.items():
+            manager.carry_out(table[key], operation)
+
+    app.agent(changes, name=f'{table.name}{SUFFIX}', help=f'Changes table {table.name}.')(change)
