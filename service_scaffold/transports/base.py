@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -21,6 +21,8 @@ from service_scaffold import errors
 from service_scaffold.clock import Clock, SystemClock
 from service_scaffold.message import Message
 from service_scaffold.transports.address import Address
+from service_scaffold.transports.presence import Presence
+from service_scaffold.transports.state import State
 
 LIVE_BUFFER = 1000
 """How many messages a live view holds before the oldest is dropped."""
@@ -43,6 +45,9 @@ class Settings:
         key: PEM file with our private key.
         ssl_context: What to verify the broker with, instead of the three; only Kafka takes it.
         session_expiry_s: How long an MQTT broker keeps a group's session while we are away.
+        namespace: What `state` and `presence` are kept under, by all services that share them.
+        lease_s: How long one that was announced may be silent before it counts as lost.
+        retention_s: How long RabbitMQ keeps what was put into `state`, at least.
         clock: What timestamps are taken from.
         scope: Whose broker a bare `memory://` is: the application. Others ignore it.
     """
@@ -59,6 +64,9 @@ class Settings:
     key: str | None = None
     ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
     session_expiry_s: int = 86400
+    namespace: str = 'assets'
+    lease_s: float = 15.0
+    retention_s: int = 604_800
     clock: Clock = field(default_factory=SystemClock)
     scope: object | None = field(default=None, compare=False, repr=False)
 
@@ -250,29 +258,6 @@ class Progress:
             self.on_confirm()
 
 
-class State(Protocol):
-    """Latest value per key, readable by everyone at any time."""
-
-    async def put(self, key: str, value: bytes | None) -> None:
-        """Store the value of `key`, None deletes it; returns when the broker has confirmed."""
-
-    def snapshot_then_follow(self) -> AsyncIterator[tuple[str, bytes | None] | None]:
-        """Yield every stored `(key, value)`, then None once, then each change as it comes."""
-
-
-class Presence(Protocol):
-    """Who is there, and who has gone without saying so."""
-
-    def announce(self, id: str, payload: bytes) -> None:
-        """Say before `connect` what shall be told of us when our connection is lost."""
-
-    def watch(self, lost: Callable[[str, bytes], None]) -> None:
-        """Call `lost(id, payload)` for each announced one whose connection is lost."""
-
-    async def leave(self, id: str) -> None:
-        """Withdraw an announcement: going away is then no loss."""
-
-
 ReplyCallback = Callable[[Message], None]
 
 
@@ -285,8 +270,8 @@ class Transport(ABC):
 
     Attributes:
         capabilities: What this kind of transport can do.
-        state: The optional latest-value part; None where it is not built.
-        presence: The optional presence part; None where it is not built.
+        state: The latest-value part; None where a transport has none.
+        presence: The presence part; None where a transport has none.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()

@@ -72,8 +72,9 @@ class MemoryTransport(Transport):
         self._connection = Connection(self.bus.broker.network, who, self._severed)
         self._intakes: list[MemoryIntake] = []
         self._reply_box: str | None = None
-        self._state = self.state = MemoryState(self.bus.state, self._connection)
-        self._presence = self.presence = MemoryPresence(self.bus.presence, self._connection)
+        space = self.bus.spaces[settings.namespace]
+        self._state = self.state = MemoryState(space.state, self._connection)
+        self._presence = self.presence = MemoryPresence(space.presence, self._connection)
 
     async def connect(self) -> None:
         _ = self.lost  # made while the event loop runs: a fault may come from anywhere

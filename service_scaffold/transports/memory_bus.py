@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from service_scaffold.journal.memory_broker import MemoryBroker
@@ -20,14 +21,26 @@ from service_scaffold.transports.memory_state import StateStore
 from service_scaffold.transports.memory_worklist import Worklist
 
 
+class Space:
+    """What is kept under one `Settings.namespace`.
+
+    Attributes:
+        state: Latest values by key.
+        presence: Who is there.
+    """
+
+    def __init__(self) -> None:
+        self.state = StateStore()
+        self.presence = PresenceBoard()
+
+
 class MemoryBus:
     """Everything that outlives a connection, the faults, and the view of tests.
 
     Attributes:
         broker: Topics, clock and network, shared with the journals of the same URL.
         routing: Exchanges and queues.
-        state: Latest values by key.
-        presence: Who is there.
+        spaces: Latest values and who is there, by namespace.
         replies: Where answers go.
         worklist: What is not finished.
         recorder: What was published, while `recording` is on.
@@ -38,8 +51,7 @@ class MemoryBus:
         self.recorder = Recorder()
         self.routing = Routing(broker, self.recorder)
         self.worklist = Worklist(self.routing)
-        self.state = StateStore()
-        self.presence = PresenceBoard()
+        self.spaces: dict[str, Space] = defaultdict(Space)
         self.replies = ReplyBoxes()
 
     def __str__(self) -> str:

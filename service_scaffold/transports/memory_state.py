@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from service_scaffold import errors
 from service_scaffold.journal.memory_network import Connection
+from service_scaffold.transports.state import Change, check_changes
 
 FOLLOWER_LIMIT = 100_000
 """How many changes may wait for one follower, unless a test wants less."""
-
-Change = tuple[str, bytes | None]
 
 
 class StateStore:
@@ -74,14 +73,33 @@ class MemoryState:
         self._following: list[_Follower] = []
 
     async def put(self, key: str, value: bytes | None) -> None:
-        """Store the value of `key`, None deletes it.
+        """Store the value of `key`, None deletes it."""
+        await self.put_many([(key, value)])
+
+    async def put_many(self, changes: Sequence[Change]) -> None:
+        """Store and delete; see `State.put_many`.
 
         Raises:
+            ValueError: A key is none, or a value is empty; nothing was stored.
+            PublishError: `fail_next_publish` has refused some.
             ConnectionLost: The connection has ended; nothing was stored.
         """
+        check_changes(changes)
         await asyncio.sleep(0)
         await self._connection.cross()
-        self._store.put(key, value)
+        refused = []
+        for position, (key, value) in enumerate(changes):
+            if self._connection.network.refuse():
+                refused.append(position)
+            else:
+                self._store.put(key, value)
+        if refused:
+            raise errors.PublishError(
+                f'{self._connection.network} refuses {changes[refused[0]][0]}',
+                phase='confirm',
+                maybe_sent=False,
+                failed=tuple(refused),
+            )
 
     async def snapshot_then_follow(self) -> AsyncIterator[Change | None]:
         """Yield every stored `(key, value)`, then None once, then each change as it comes.

@@ -33,29 +33,29 @@ async def next_of(following):
 
 class TestState:
     async def test_a_snapshot_comes_first_then_none_then_each_change(self, client):
-        await client.state.put('a', b'1')
-        await client.state.put('b', b'2')
-        await client.state.put('a', None)
+        await client.state.put('mill/a', b'1')
+        await client.state.put('mill/b', b'2')
+        await client.state.put('mill/a', None)
         other = await connected()
         following = other.state.snapshot_then_follow()
 
-        assert [await next_of(following), await next_of(following)] == [('b', b'2'), None]
+        assert [await next_of(following), await next_of(following)] == [('mill/b', b'2'), None]
         for value in (b'3', b'4', None):
-            await client.state.put('b', value)
+            await client.state.put('mill/b', value)
 
         changes = [await next_of(following) for _ in range(3)]
-        assert changes == [('b', b'3'), ('b', b'4'), ('b', None)]
+        assert changes == [('mill/b', b'3'), ('mill/b', b'4'), ('mill/b', None)]
         await following.aclose()
 
     async def test_a_change_during_the_snapshot_is_not_missed(self, client):
-        await client.state.put('a', b'1')
+        await client.state.put('mill/a', b'1')
         following = client.state.snapshot_then_follow()
         first = await next_of(following)
 
-        await client.state.put('a', b'2')
+        await client.state.put('mill/a', b'2')
 
         rest = [await next_of(following), await next_of(following)]
-        assert [first, *rest] == [('a', b'1'), None, ('a', b'2')]
+        assert [first, *rest] == [('mill/a', b'1'), None, ('mill/a', b'2')]
         await following.aclose()
 
     async def test_a_follower_notices_a_lost_connection(self, bus, client):
@@ -70,23 +70,26 @@ class TestState:
             await waiting
 
     async def test_values_outlive_every_connection(self, bus, client):
-        await client.state.put('a', b'1')
+        await client.state.put('mill/a', b'1')
         bus.drop_connections()
 
         following = (await connected()).state.snapshot_then_follow()
 
-        assert await next_of(following) == ('a', b'1')
+        assert await next_of(following) == ('mill/a', b'1')
         await following.aclose()
 
     async def test_a_follower_that_falls_too_far_behind_is_cut_off(self, bus, client):
-        bus.state.limit = 2
+        bus.spaces['assets'].state.limit = 2
         following = client.state.snapshot_then_follow()
         assert await next_of(following) is None
 
         for value in (b'1', b'2', b'3'):
-            await client.state.put('a', value)
+            await client.state.put('mill/a', value)
 
-        assert [await next_of(following), await next_of(following)] == [('a', b'1'), ('a', b'2')]
+        assert [await next_of(following), await next_of(following)] == [
+            ('mill/a', b'1'),
+            ('mill/a', b'2'),
+        ]
         with pytest.raises(errors.ConnectionLost, match='fell behind'):
             await next_of(following)
 
