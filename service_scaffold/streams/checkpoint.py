@@ -34,14 +34,17 @@ def write_position(offset: int, checkpoint: int = 0) -> bytes:
 
 
 def read_position(data: bytes | None) -> Position | None:
-    """Return what a store has kept; None for a store that has nothing."""
-    return None if data is None else msgspec.json.decode(data, type=Position)
+    """Return what a store has kept; None if that is nothing, or of another version than ours."""
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Position)
+    except msgspec.MsgspecError:
+        return None
 
 
 def checkpoint_of(record: Record) -> int:
     """Return the checkpoint that a changelog record belongs to, 0 where they are not numbered."""
     for name, value in record.headers:
-        if name == CHECKPOINT_HEADER:
+        if name == CHECKPOINT_HEADER and value.isdigit():  # else it is not ours
             return int(value)
     return 0
 

@@ -104,12 +104,11 @@ class Opening:
                 state.keeper = table.keeper(state)
                 if whole and table.is_global:
                     table.copies[task.number] = state
-            numbered = self._settings.guarantee != 'exactly_once' and committed > 0
+            # Without a number all counts. Transactions number nothing, but what was logged before
+            # the application was made exactly-once may be numbered.
+            known = committed or None
             await asyncio.gather(
-                *(
-                    self._recover(table, states[table.name], committed if numbered else None)
-                    for table in tables
-                )
+                *(self._recover(table, states[table.name], known) for table in tables)
             )
         except BaseException:
             await committer.close()

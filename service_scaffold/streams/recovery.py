@@ -45,17 +45,19 @@ async def recover(
     if start < end:
         progress.begin(start, end)
         await _read(journal, state, where, (start, end), committed, progress, isolation)
-    if position is None or start < end:
+    elif position is None:
         await state.restore({}, write_position(end))
 
 
 def _usable(state: PartitionState, first: int, end: int, committed: int | None) -> int | None:
     """Return where the store is; empty it, and return None, where it cannot be gone on with."""
-    position = read_position(state.store.position)
-    if position is None:
+    if state.store.position is None:
         return None
+    position = read_position(state.store.position)
     place = (state.table, state.partition)
-    if not first <= position.offset <= end:
+    if position is None:
+        LOGGER.warning('Table %s, partition %d: its store has no position; rebuilding', *place)
+    elif not first <= position.offset <= end:
         LOGGER.warning(
             'Table %s, partition %d: its store is at %d, the changelog has %d to %d; rebuilding',
             *place,
@@ -83,7 +85,7 @@ async def _read(
 ) -> None:
     start, end = span
     reader = await journal.reader(isolation=isolation)
-    void: set[bytes] = set()
+    tail = _Tail(committed)
     silent_s = 0.0
     try:
         await reader.assign({where: start})
@@ -98,30 +100,56 @@ async def _read(
                     )
                 continue
             silent_s = 0.0
-            changes = _changes(records, committed, void)
-            await state.restore(changes, write_position(records[-1].offset + 1))
-            progress.advance(records[-1].offset + 1, len(records))
+            changes = tail.cut_off(records)
+            after = records[-1].offset + 1
+            await state.restore(changes, tail.position(after))
+            progress.advance(after, len(records))
     finally:
         await reader.close()
-    if void:
+    await state.restore({}, tail.position(end))
+    if tail.void:
         LOGGER.info(
             'Table %s, partition %d: %d changes of an uncommitted checkpoint are taken back',
             state.table,
             state.partition,
-            len(void),
+            len(tail.void),
         )
-        state.apply({key: state.store.get(key) for key in void})
+        state.apply({key: state.store.get(key) for key in tail.void})
 
 
-def _changes(records: Sequence[Record], committed: int | None, void: set[bytes]) -> Changes:
-    changes: Changes = {}
-    for record in records:
-        key = record.key
-        if key is None:
-            continue
-        if committed is not None and checkpoint_of(record) > committed:
-            void.add(key)
-            continue
-        changes[key] = record.value
-        void.discard(key)
-    return changes
+class _Tail:
+    """What was logged for a checkpoint whose offsets were never committed.
+
+    The next checkpoint has its number, and these records would count then. So what they are about
+    is logged again with it; until that has happened the store stays before them, and whoever comes
+    next, after a crash or another rebalance, finds them again.
+
+    Attributes:
+        void: The keys of these records.
+    """
+
+    def __init__(self, committed: int | None) -> None:
+        self.void: set[bytes] = set()
+        self._committed = committed
+        self._begins: int | None = None
+
+    def position(self, offset: int) -> bytes:
+        """Return where a store is that has what counts below `offset`."""
+        return write_position(offset if self._begins is None else self._begins)
+
+    def cut_off(self, records: Sequence[Record]) -> Changes:
+        """Return what counts of the next records."""
+        changes: Changes = {}
+        committed, void = self._committed, self.void
+        for record in records:
+            key = record.key
+            if key is None:
+                continue
+            if committed is not None and checkpoint_of(record) > committed:
+                void.add(key)
+                if self._begins is None:
+                    self._begins = record.offset
+                continue
+            changes[key] = record.value
+            void.discard(key)
+        return changes

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+
 import pytest
 
 from service_scaffold import errors
-from service_scaffold.journal.base import NewRecord
+from service_scaffold.clock import SystemClock
+from service_scaffold.journal.base import NewRecord, TopicPartition, TopicSpec
 from service_scaffold.journal.memory import MemoryJournal
+from service_scaffold.journal.memory_broker import MemoryBroker
 from service_scaffold.streams.checkpoint import CHECKPOINT_HEADER
 from service_scaffold.streams.driver import Driver, drive
+from service_scaffold.streams.progress import Progress
+from service_scaffold.streams.recovery import recover
 from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.state import PartitionState
+from service_scaffold.streams.stores.base import Store
+from service_scaffold.streams.stores.memory import MemoryBackend
 from service_scaffold.streams.topology import Topology
 
 
@@ -129,3 +139,90 @@ async def test_whoever_allows_it_goes_on_behind_lost_offsets(choice: str, counte
         log_of.truncate(log_of.end - 1)
         await t.start()
         assert app.tables['counts']['a'] == counted
+
+
+# One partition, brought to the end of its changelog
+
+
+CHANGES = TopicPartition('changes', 0)
+
+
+def change(key: bytes, value: bytes | None, checkpoint: bytes) -> NewRecord:
+    return NewRecord(CHANGES.topic, value, key, ((CHECKPOINT_HEADER, checkpoint),), 0)
+
+
+async def changelog(*records: NewRecord) -> MemoryJournal:
+    """Return a connection to a log with these records in a changelog."""
+    journal = MemoryJournal(MemoryBroker('', SystemClock()), who='me')
+    await journal.connect()
+    await journal.create([TopicSpec(CHANGES.topic, 1, 1, {})])
+    producer = await journal.producer()
+    await producer.produce(records)
+    return journal
+
+
+async def recovered(journal: MemoryJournal, store: Store, committed: int | None) -> PartitionState:
+    state = PartitionState('table', 0, store, CHANGES)
+    await recover(journal, state, committed, Progress('table', 0, time.monotonic, ()))
+    return state
+
+
+async def test_what_is_taken_back_is_not_forgotten_by_another_crash() -> None:
+    """The next checkpoint has the number of the abandoned one, whose records count from then on."""
+    journal = await changelog(
+        change(b'a', b'1', b'1'), change(b'a', b'9', b'2'), change(b'b', b'9', b'2')
+    )
+    stores = MemoryBackend()
+    for _ in range(2):  # the second one finds the store of the first
+        state = await recovered(journal, stores.open('table', 0), 1)
+        assert dict(state.store.scan()) == {b'a': b'1'}
+        assert state.take() == {b'a': b'1', b'b': None}
+        state.close()
+    producer = await journal.producer()
+    await producer.produce([change(b'a', b'1', b'2'), change(b'b', None, b'2')])
+    state = await recovered(journal, stores.open('table', 0), 2)
+    assert not state.dirty
+    assert dict(state.store.scan()) == {b'a': b'1'}
+    state.close()
+    state = await recovered(journal, MemoryBackend().open('table', 0), 2)
+    assert dict(state.store.scan()) == {b'a': b'1'}
+
+
+async def test_a_store_without_a_readable_position_is_built_again() -> None:
+    """It is of another version: nobody can say what of it is still true."""
+    journal = await changelog(change(b'a', b'1', b'1'))
+    store = MemoryBackend().open('table', 0)
+    store.write({b'old': b'1'}, b'nonsense')
+    state = await recovered(journal, store, 1)
+    assert dict(state.store.scan()) == {b'a': b'1'}
+
+
+async def test_records_of_others_in_a_changelog_do_no_harm() -> None:
+    """Without a key they say nothing; with a header that only looks like ours they count."""
+    journal = await changelog(
+        NewRecord(CHANGES.topic, b'spam', None, (), 0), change(b'a', b'1', b'celsius')
+    )
+    state = await recovered(journal, MemoryBackend().open('table', 0), 7)
+    assert dict(state.store.scan()) == {b'a': b'1'}
+
+
+async def test_what_was_abandoned_before_the_guarantee_rose_does_not_count() -> None:
+    """Killed under at-least-once, and started as exactly-once: what was open is handled again."""
+    app = counting()
+    async with drive(app) as t:
+        await t.send('words', 'a')
+        await t.settle()
+        newest = t.read('shop-counts-changelog')[-1]
+        late = str(int(newest.headers[CHECKPOINT_HEADER]) + 1).encode()
+        await log(
+            t, NewRecord('shop-counts-changelog', b'9', b'a', ((CHECKPOINT_HEADER, late),), 0)
+        )
+        await t.stop()
+        app.configure(dataclasses.replace(app.settings, guarantee='exactly_once'))
+        for _ in range(2):
+            t._stores.wipe()
+            await t.start()
+            assert dict(app.tables['counts'].items()) == {'a': 1}
+            await t.settle()
+            await t.stop()
+        await t.start()
