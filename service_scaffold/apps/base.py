@@ -129,7 +129,8 @@ class ReadyMadeApp:
             if value is None:
                 found.setdefault(key, None)
             elif found.get(key) is not None:
-                raise TypeError(f'{name!r} is another name of the option {key!r}: give one of them')
+                same = [other for other in keywords if self.SAME.get(other, other) == key]
+                raise TypeError(f'{" and ".join(map(repr, same))} are one option: give one of them')
             else:
                 found[key] = value
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import logging
 import logging.config
@@ -249,8 +250,14 @@ class StreamApp(Topology, ReadyMadeApp):
                     " 'version' it is not for logging.config"
                 )
             if not self.is_given(known[name]):
-                level = name == 'level'
-                self.config[known[name]] = table.log_level(str(value)) if level else str(value)
+                self.config[known[name]] = _log_level(value) if name == 'level' else str(value)
+
+
+def _log_level(value: Any) -> str:
+    try:
+        return table.log_level(str(value))
+    except argparse.ArgumentTypeError as error:
+        raise errors.ConfigError(f'option logging_config: {error}') from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from service_scaffold.options import values
 from service_scaffold.options.declaration import Option
 from service_scaffold.options.stream_values import count
+from service_scaffold.streams.cron import zone_of
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, type)
 
@@ -35,6 +36,12 @@ def log_level(text: str) -> str:
     if level not in known.values():
         raise argparse.ArgumentTypeError(f'not a log level: {text!r}')
     return level
+
+
+def zone(text: str) -> str:
+    """The name of a time zone."""
+    zone_of(text)
+    return text
 
 
 def web_transport(text: str) -> str:
@@ -77,6 +84,7 @@ IDENTITY_OPTIONS = (
     Option(
         'timezone',
         'Zone of crontabs that name none [UTC]',
+        type=zone,
         takes=(tzinfo,),
         metavar='ZONE',
     ),

@@ -13,7 +13,7 @@ RETRY_S = 0.1
 
 
 async def group_members(client: ControlClient, group: str) -> list[str]:
-    """Return the members of a group, as `client at host`. The caller bounds the time.
+    """Return the members of a group, as `client-number at host`. The caller bounds the time.
 
     Raises:
         KafkaError: The broker refuses, and would again.
@@ -22,7 +22,7 @@ async def group_members(client: ControlClient, group: str) -> list[str]:
     request = Exactly(admin.DescribeGroupsRequest_v2([group]))
     response = await _ask_coordinator(client, group, request, lambda answer: answer.groups[0][0])
     members = response.groups[0][5]
-    return sorted(f'{name} at {host.lstrip("/")}' for _, name, host, _, _ in members)
+    return sorted(f'{member} at {host.lstrip("/")}' for member, _, host, _, _ in members)
 
 
 async def forget_group(client: ControlClient, group: str) -> None:

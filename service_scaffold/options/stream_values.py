@@ -37,13 +37,14 @@ def log_url(text: str) -> str:
     scheme, separator, _ = first.partition('://')
     if not separator:  # as in Faust, where it may be left out
         scheme, first = 'kafka', f'kafka://{first}'
-    joined = ','.join([first, *(part.removeprefix(f'{scheme}://') for part in others)])
-    url = values.event_bus_url(joined)
     if scheme not in LOG_SCHEMES:
         raise argparse.ArgumentTypeError(
             f'{scheme}:// has no log; streams need kafka://, kafka+ssl:// or memory://'
         )
-    return url
+    rest = [part.removeprefix(f'{scheme}://') for part in others]
+    if any('://' in part for part in rest):
+        raise argparse.ArgumentTypeError('not the brokers of one cluster: their schemes differ')
+    return values.event_bus_url(','.join([first, *rest]))
 
 
 def store_url(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from service_scaffold import errors, options
 from service_scaffold.streams import cli
 
 
@@ -24,7 +25,10 @@ def main(ctx: click.Context, path: str | None, args: tuple[str, ...]) -> None:
             click.echo(ctx.get_help())
             return
         raise click.UsageError('Which application? Give -A package.module:NAME')
-    program = cli.commands(load(path))
+    try:
+        program = cli.commands(load(path))
+    except errors.ScaffoldError as error:
+        raise click.ClickException(options.mask_text(str(error))) from error
     program.main(list(args), prog_name=f'{ctx.command_path} -A {path}')
 
 

@@ -70,8 +70,10 @@ class Agent(Askable):
         help: str = '',
     ) -> None:
         _check_body(name, body)
-        if concurrency < 1:
-            raise ValueError(f'agent {name}: concurrency must be at least 1, not {concurrency!r}')
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise ValueError(
+                f'agent {name}: concurrency must be a whole number, at least 1, not {concurrency!r}'
+            )
         if sinks and not inspect.isasyncgenfunction(inspect.unwrap(body)):
             raise TypeError(f'agent {name} has sinks, but its function yields nothing')
         self.name = name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from types import TracebackType
 
 from service_scaffold import errors
 from service_scaffold.clock import Clock, SystemClock
 from service_scaffold.journal.base import Journal, NewRecord, Producer
+from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams.topic import RecordMetadata
 from service_scaffold.streams.topics import Topics
 from service_scaffold.streams.topology import Topology
@@ -77,10 +79,21 @@ class Client:
         assert self._topics is not None
         assert self._producer is not None
         await self._topics.ensure([record.topic])
+        record = await self._placed(record)
         (outcome,) = await self._producer.produce([record])
         if isinstance(outcome, Exception):
             raise outcome
         return RecordMetadata(record.topic, record.partition, outcome)
+
+    async def _placed(self, record: NewRecord) -> NewRecord:
+        """Return a record with its partition: whoever typed a command is told where it is."""
+        assert self._journal is not None
+        count = (await self._journal.partitions([record.topic]))[record.topic]
+        if record.partition is not None or not count:
+            return record
+        key = record.key
+        number = random.randrange(count) if key is None else partition_of(key, count)
+        return record._replace(partition=number)
 
     def owns(self, topic: str, partition: int) -> bool:
         """Return False: a command has no partitions."""

@@ -39,7 +39,8 @@ def make_command(
     """Return the command of a function.
 
     Raises:
-        TypeError: It is not a function, or an option is not a decorator of click.
+        TypeError: It is not a function, an option is not a decorator of click, or a setting is
+            none of the class's.
     """
     if not callable(function):
         raise TypeError(f'app.command() is put on a function, not on {function!r}')
@@ -47,6 +48,23 @@ def make_command(
         if not callable(option):
             raise TypeError(f'app.command takes decorators such as click.option, not {option!r}')
     chosen = name or getattr(function, '__name__', 'command').replace('_', '-')
+    _check_settings(chosen, base, settings)
     rest = dict(settings)
     text = rest.pop('help', None) or inspect.getdoc(function) or ''
     return Command(chosen, function, options, base, text, rest)
+
+
+def _check_settings(name: str, base: type | None, settings: Mapping[str, Any]) -> None:
+    """Find at the declaration what would fail when the program is run."""
+    if not settings:
+        return
+    if base is None:
+        import click  # which who has settings for it has
+
+        base = click.Command
+    known = dict(inspect.signature(base).parameters)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    unknown = sorted(settings.keys() - known.keys())
+    if unknown:
+        raise TypeError(f'command {name}: {base.__name__} takes no {", ".join(unknown)}')

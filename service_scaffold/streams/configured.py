@@ -32,12 +32,8 @@ def settings_of(config: Config, id: str | None = None) -> StreamSettings:
     Raises:
         ConfigError: Options contradict each other.
     """
+    _check(config)
     get = config.get
-    if get('processing_guarantee') == 'exactly_once' and get('producer_acks', -1) != -1:
-        raise errors.ConfigError(
-            'processing_guarantee=exactly_once needs producer_acks=-1: a transaction is confirmed'
-            ' by all'
-        )
     found: dict[str, Any] = {
         'guarantee': get('processing_guarantee'),
         'checkpoint_s': get('broker_commit_interval'),
@@ -71,6 +67,27 @@ def settings_of(config: Config, id: str | None = None) -> StreamSettings:
     }
     given = {name: value for name, value in found.items() if value is not None}
     return StreamSettings(id=id or str(config['name']), **given)
+
+
+def _check(config: Config) -> None:
+    get = config.get
+    if get('processing_guarantee') == 'exactly_once' and get('producer_acks', -1) != -1:
+        raise errors.ConfigError(
+            'processing_guarantee=exactly_once needs producer_acks=-1: a transaction is confirmed'
+            ' by all'
+        )
+    tuning = tuning_of(config)
+    if tuning.beat_s >= tuning.session_s:
+        raise errors.ConfigError(
+            f'broker_heartbeat={tuning.beat_s:g} must be less than broker_session_timeout='
+            f'{tuning.session_s:g}: a worker would be given up between two of them'
+        )
+    backoff = _backoff(config)
+    if backoff.base_s > backoff.max_s:
+        raise errors.ConfigError(
+            f'broker_retry_delay={backoff.base_s:g} must not be more than broker_retry_max_delay='
+            f'{backoff.max_s:g}'
+        )
 
 
 def address_of(config: Config) -> Address:

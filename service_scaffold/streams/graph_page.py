@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from service_scaffold import features
-from service_scaffold.http import health
+from service_scaffold.http import health, problems
 from service_scaffold.http.prefix import PREFIX
 from service_scaffold.streams import description
 from service_scaffold.streams.topology import Topology
@@ -16,8 +16,11 @@ def add_route(app: web.Application) -> None:
 
     async def get_topology(request: web.Request) -> web.Response:
         found = await description.describe(features.get(request, Topology))
-        if request.query.get('format') == 'mermaid':
+        kind = request.query.get('format', 'json')
+        if kind == 'mermaid':
             return web.Response(text=description.mermaid(found))
+        if kind != 'json':
+            raise problems.ProblemError(400, f'There is no format {kind!r}; json or mermaid.')
         return web.json_response(found.to_dict())
 
     summary = 'How topics, agents and tables are connected'

@@ -129,7 +129,7 @@ class Pages:
 
     def __init__(self, app: web.Application | None = None) -> None:
         self.app = app
-        self.paths: dict[str, Any] = {}
+        self._methods: dict[str, set[str]] = {}
 
     def add(
         self,
@@ -150,15 +150,16 @@ class Pages:
             name: For `url_for`; default that of the function or class, where it is free.
 
         Raises:
-            ValueError: The path does not begin with a slash.
+            ValueError: The path does not begin with a slash, or another page has it.
             TypeError: It is neither a coroutine function nor a class with a method named as one
-                of HTTP.
+                of HTTP, or does not take the parameters of the path.
         """
-        self.paths[path] = page
         is_class = inspect.isclass(page)
         methods = _methods(page) if is_class else ['*']
         if not is_class and not inspect.iscoroutinefunction(page):
             raise TypeError(f'page {path}: {page!r} must be an `async def` or a class')
+        _check_parameters(path, page)
+        self._take(path, methods)
         if self.app is None:
             return
         app = self.app
@@ -171,6 +172,28 @@ class Pages:
             cors.pages_of(app)[answer] = cors.Cors(origins)
             if is_class and 'OPTIONS' not in methods:
                 resource.add_route('OPTIONS', answer)  # a preflight finds the rules by its route
+
+    def _take(self, path: str, methods: Iterable[str]) -> None:
+        taken = self._methods.setdefault(path, set())
+        if '*' in taken or (taken and '*' in methods) or taken.intersection(methods):
+            raise ValueError(f'There is a page {path} already; this one would never be asked')
+        taken.update(methods)
+
+
+def _check_parameters(path: str, page: Any) -> None:
+    """Find at the declaration what would be an error 500 at each request."""
+    resource = web.UrlDispatcher().add_resource(path).get_info()
+    names = resource['pattern'].groupindex if 'pattern' in resource else ()
+    calls = [page]
+    if inspect.isclass(page):
+        own = (getattr(page, method.lower(), None) for method in METHODS)
+        calls = [call for call in own if inspect.isfunction(call)]
+    for call in calls:
+        try:
+            inspect.signature(call).bind(None, None, **dict.fromkeys(names, ''))
+        except TypeError as error:
+            wanted = ', '.join(names) or 'no parameters'
+            raise TypeError(f'page {path}: {call.__name__} is given {wanted}: {error}') from error
 
 
 def origins_of(cors_options: Mapping[str, Any] | Iterable[str] | None) -> list[str] | None:

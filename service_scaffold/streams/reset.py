@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from service_scaffold import errors
 from service_scaffold.journal.base import Journal, RebalanceListener, TopicPartition
 from service_scaffold.streams.registry import workers_topic
 from service_scaffold.streams.stores import claim, files
+from service_scaffold.streams.stores.directory import held_by
 from service_scaffold.streams.topology import Topology
 
 GONE_S = 15.0
@@ -46,6 +48,7 @@ class Reset:
             workers.
         directories: Local stores of workers on this machine.
         members: Who is at work; nothing can be deleted until they have stopped.
+        holders: The processes that hold local stores, by directory.
         former: Topics that look like the application's own, and that nothing declares: of a
             version before, or of another application whose id begins like this one. They are left.
     """
@@ -56,6 +59,7 @@ class Reset:
     directories: tuple[Path, ...]
     members: tuple[str, ...]
     former: tuple[str, ...] = ()
+    holders: Mapping[Path, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, fit for JSON."""
@@ -68,23 +72,48 @@ class Reset:
             ],
             'directories': [str(path) for path in self.directories],
             'members': list(self.members),
+            'processes': {str(path): pid for path, pid in self.holders.items()},
             'left': list(self.former),
         }
 
     def lines(self) -> Iterator[str]:
         """Yield what is deleted, for people."""
         for topic in self.topics:
-            size = f'{topic.partitions} partitions, {topic.records} records'
+            size = f'{_count(topic.partitions, "partition")}, {_count(topic.records, "record")}'
             yield f'topic      {topic.name} ({size})'
         if self.commits:
-            yield f'commits    of group {self.group}: {len(self.commits)} partitions'
+            partitions = _count(len(self.commits), 'partition')
+            yield f'commits    of group {self.group}: {partitions}'
         for path in self.directories:
             yield f'directory  {path}'
+
+    def at_work(self) -> Iterator[str]:
+        """Yield who has to be stopped before: members of the group, and processes here."""
+        yield from self.members
+        for path, pid in self.holders.items():
+            yield f'process {pid}, in {path}'
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to be deleted."""
         return not (self.commits or self.topics or self.directories)
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def refuse(found: Reset) -> None:
+    """Raise when something of an application is at work.
+
+    Raises:
+        StreamError: It names who.
+    """
+    if found.members or found.holders:
+        workers = _count(max(len(found.members), len(found.holders)), 'worker')
+        raise errors.StreamError(
+            f'{workers} of {found.group} at work, to be stopped first: {"; ".join(found.at_work())}'
+        )
 
 
 async def look(topology: Topology, journal: Journal) -> Reset:
@@ -96,13 +125,15 @@ async def look(topology: Topology, journal: Journal) -> Reset:
     """
     await topology.discover()
     group = topology.id
+    directories = tuple(sorted(_directories(topology)))
     return Reset(
         group,
         await _commits(topology, journal),
         await _own_topics(topology, journal),
-        tuple(sorted(_directories(topology))),
+        directories,
         tuple(await journal.members(group)),
         await _former(topology, journal),
+        _holders(directories),
     )
 
 
@@ -113,12 +144,8 @@ async def reset(topology: Topology, journal: Journal, found: Reset) -> None:
         StreamError: Workers of the application are at work; nothing was deleted.
         JournalError: One has begun meanwhile.
     """
-    members = await journal.members(found.group)
-    if members:
-        raise errors.StreamError(
-            f'{len(members)} workers of {found.group} are at work; stop them first:'
-            f' {", ".join(members)}'
-        )
+    members = tuple(await journal.members(found.group))
+    refuse(dataclasses.replace(found, members=members, holders=_holders(found.directories)))
     with _claimed(topology, found.directories):
         # First the commits: a worker that begins meanwhile keeps the broker from forgetting them.
         await journal.forget(found.group)
@@ -198,6 +225,11 @@ def _directories(topology: Topology) -> Iterator[Path]:
     for path in home.glob('worker-*'):
         if path.is_dir() and path.name.removeprefix('worker-').isdigit():
             yield path
+
+
+def _holders(directories: Iterable[Path]) -> dict[Path, str]:
+    found = {path: held_by(path) for path in directories}
+    return {path: pid for path, pid in found.items() if pid is not None}
 
 
 @contextlib.contextmanager

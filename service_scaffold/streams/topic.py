@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord, TopicSpec
+from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE
 from service_scaffold.streams.event import Acks, Event
@@ -57,6 +58,9 @@ class TopicOptions:
         compacting: Keep the last record of each key.
         deleting: Delete what is older than the retention, also when compacting.
         config: More of the broker's topic options; they win.
+
+    Raises:
+        ValueError: A number is too small.
     """
 
     partitions: int | None = None
@@ -65,6 +69,13 @@ class TopicOptions:
     compacting: bool | None = None
     deleting: bool | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (('partitions', self.partitions), ('replicas', self.replicas)):
+            if value is not None and value < 1:
+                raise ValueError(f'{name} must be 1 or more, not {value!r}')
+        if self.retention_s is not None and self.retention_s <= 0:
+            raise ValueError(f'retention must be more than 0 seconds, not {self.retention_s!r}')
 
     def spec(self, name: str, partitions: int | None, replicas: int | None) -> TopicSpec:
         """Return what the journal needs to make the topic."""
@@ -112,6 +123,7 @@ class Topic:
         maxsize: int | None = None,
         like: Named | None = None,
     ) -> None:
+        check_topic_name(name)
         self.name = name
         self.like = like
         self.options = options or TopicOptions()

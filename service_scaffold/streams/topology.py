@@ -211,8 +211,12 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
 
         Raises:
             ValueError: The name is taken, or `concurrency` is less than 1.
-            TypeError: The function is no coroutine function and no async generator.
+            TypeError: The function is no coroutine function and no async generator, or `sink` is
+                no list.
         """
+
+        if isinstance(sink, str):
+            raise TypeError(f'sink must be a list, as sink=[{sink!r}]')
 
         def declare(body: Body) -> Agent:
             chosen = name or getattr(body, '__name__', None) or type(body).__name__

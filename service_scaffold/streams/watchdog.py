@@ -32,6 +32,7 @@ class Watchdog:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._beat_at = 0.0
+        self._warned = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watched = 0
@@ -43,6 +44,7 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
         self._stopped.clear()
+        self._beat_at, self._warned = time.monotonic(), False
         self._beat()
         # A daemon: it must not keep a process alive whose loop ends without a word.
         self._thread = threading.Thread(target=self._watch, name='loop watchdog', daemon=True)
@@ -59,23 +61,21 @@ class Watchdog:
 
     def _beat(self) -> None:
         assert self._loop is not None
-        self._beat_at = time.monotonic()
+        before, self._beat_at = self._beat_at, time.monotonic()
+        if self._warned:
+            self._warned = False
+            LOGGER.warning(
+                'The event loop runs again; it was blocked for %.1f s', self._beat_at - before
+            )
         self._timer = self._loop.call_later(self._limit_s / LOOKS, self._beat)
 
     def _watch(self) -> None:
         pause_s = self._limit_s / LOOKS
         while not self._stopped.wait(pause_s):
-            began = self._beat_at
-            silent_s = time.monotonic() - began
-            if silent_s >= self._limit_s:
+            silent_s = time.monotonic() - self._beat_at
+            if silent_s >= self._limit_s and not self._warned:
+                self._warned = True
                 self._warn(silent_s)
-                while self._beat_at == began and not self._stopped.wait(pause_s):
-                    pass
-                if self._beat_at != began:
-                    LOGGER.warning(
-                        'The event loop runs again; it was blocked for %.1f s',
-                        time.monotonic() - began,
-                    )
 
     def _warn(self, silent_s: float) -> None:
         frame = sys._current_frames().get(self._watched)

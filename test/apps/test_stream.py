@@ -62,7 +62,7 @@ SEED_KEYWORDS = {
     'topic_partitions': 3,
     'topic_allow_declare': False,
     'topic_disable_leader': True,
-    'id_format': '{id}@{self.version}',
+    'id_format': '{id}_v{self.version}',
     'stream_buffer_maxsize': 10,
     'stream_wait_empty': False,
     'stream_ack_cancelled_tasks': False,
@@ -131,7 +131,7 @@ def test_every_documented_keyword_is_taken_and_means_something():
         if name not in ('worker_redirect_stdouts_level', 'datadir'):
             assert getattr(app.conf, name) == value, name
     settings = app.settings
-    assert (app.id, settings.topic_partitions, settings.topic_replicas) == ('shop@2', 3, 1)
+    assert (app.id, settings.topic_partitions, settings.topic_replicas) == ('shop_v2', 3, 1)
     assert (settings.checkpoint_s, settings.checkpoint_every, settings.drain_s) == (1.5, 5, 0.0)
     assert (settings.stalled_s, settings.stuck_s, settings.processing_s) == (30, 60, 10)
     assert (settings.backoff.base_s, settings.backoff.factor, settings.backoff.max_s) == (0.5, 1, 3)
@@ -212,7 +212,7 @@ def test_flags_come_late_and_rename_what_is_named_after_the_id(app):
 def test_an_unknown_keyword_is_refused_with_the_nearest():
     with pytest.raises(TypeError, match="'brokr'; did you mean 'broker'"):
         StreamApp('shop', brokr='memory://')
-    with pytest.raises(TypeError, match='give one of them'):
+    with pytest.raises(TypeError, match="'web_port' and 'port' are one option: give one of them"):
         StreamApp('shop', port=1, web_port=2)
     assert StreamApp('shop', x_mine=1).extra == {'x_mine': 1}
 
@@ -229,6 +229,12 @@ def test_an_unknown_keyword_is_refused_with_the_nearest():
         ({'id_format': '{nothing}', 'version': 2}, 'id_format'),
         ({'logging_config': {'levle': 'INFO'}}, 'levle'),
         ({'broker_credentials': 'me'}, 'USER:PASSWORD'),
+        ({'timezone': 'Europe/Berln'}, 'Europe/Berlin'),
+        ({'logging_config': {'level': 'loud'}}, 'loud'),
+        ({'broker': 'x://here'}, 'kafka://, kafka[+]ssl:// or memory://'),
+        ({'broker': ['kafka://a:1', 'memory://']}, 'schemes differ'),
+        ({'broker_session_timeout': 2, 'broker_heartbeat': 5}, 'less than broker_session_timeout'),
+        ({'broker_retry_delay': 5, 'broker_retry_max_delay': 2}, 'broker_retry_max_delay'),
     ],
 )
 async def test_a_wrong_value_is_refused(keywords, message):
@@ -533,6 +539,32 @@ def test_what_is_no_page_is_refused(app):
         app.page('/x')(lambda web, request: None)
     with pytest.raises(TypeError, match='none of the methods'):
         app.page('/y')(type('Empty', (), {}))
+
+
+class Show:
+    async def get(self, request, order): ...
+
+
+async def show(web, request, order): ...
+
+
+@pytest.mark.parametrize('page', [show, Show])
+def test_a_page_takes_the_parameters_of_its_path(app, page):
+    with pytest.raises(TypeError, match=r"/\{orders\}: .* is given orders: .*'order'"):
+        app.page('/{orders}')(page)
+    with pytest.raises(TypeError, match='no parameters'):
+        app.page('/orders')(page)
+    app.page('/{order:[0-9]+}')(page)
+
+
+def test_a_path_has_one_page(app):
+    app.page('/{order}')(show)
+    with pytest.raises(ValueError, match='There is a page'):
+        app.page('/{order}')(Show)
+    app.page('/x/{order}')(Show)
+    app.page('/x/{order}')(type('Post', (), {'post': show}))
+    with pytest.raises(ValueError, match='There is a page'):
+        app.page('/x/{order}')(type('Get', (), {'get': show}))
 
 
 # As a program

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -25,6 +27,8 @@ def declare(flow: Topology, config: dict[str, Any]) -> None:
                 await asyncio.sleep(config['work_s'])
             if number == config['hangs_at']:
                 await asyncio.get_running_loop().create_future()
+            if number == config['blocks_at'] and _is_first(config['blocked']):
+                time.sleep(config['blocks_s'])  # noqa: ASYNC251 - what users do by mistake
             seen[str(number)] += 1
             yield number
 
@@ -51,6 +55,14 @@ def declare_windows(flow: Topology, topic: str) -> None:
             sums[event.key] += event.value
 
 
+def _is_first(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def main() -> None:
     """Run until a signal ends it."""
     parser = service.create_parser('stream-worker')
@@ -59,6 +71,9 @@ def main() -> None:
     parser.add_argument('--concurrency', type=int, default=1)
     parser.add_argument('--declared', type=int, default=1, help='0: topics are made by others')
     parser.add_argument('--hangs-at', type=int, default=-1, help='number that is never finished')
+    parser.add_argument('--blocks-at', type=int, default=-1, help='number that blocks the loop')
+    parser.add_argument('--blocked', type=Path, help='made by whoever blocks: nobody does again')
+    parser.add_argument('--blocks-s', type=float, default=0.0, help='and for how long')
     parser.add_argument('--windows', type=int, default=0, help='1: sums in windows, and no echo')
     app = service.create_app(parser=parser)
     config = app['config']

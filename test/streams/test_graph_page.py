@@ -27,11 +27,11 @@ async def app():
     await app.stop()
 
 
-async def ask(app: StreamApp, query: str = '') -> str:
+async def ask(app: StreamApp, query: str = '', status: int = 200) -> str:
     host, port = app.address
     url = f'http://{host}:{port}/_service/topology{query}'
     async with aiohttp.ClientSession() as client, client.get(url) as answer:
-        assert answer.status == 200
+        assert answer.status == status
         return await answer.text()
 
 
@@ -44,6 +44,10 @@ async def test_as_json(app):
 
 async def test_as_a_flowchart(app):
     assert (await ask(app, '?format=mermaid')).startswith('flowchart LR\n')
+
+
+async def test_another_format_is_refused(app):
+    assert 'json or mermaid' in await ask(app, '?format=svg', 400)
 
 
 async def test_looking_disturbs_nothing(app):

@@ -7,7 +7,6 @@ import sys
 
 import click
 
-from service_scaffold import errors
 from service_scaffold.streams import reset as resets
 from service_scaffold.streams.cli.flags import json_option
 from service_scaffold.streams.cli.group import as_json, prepared, show
@@ -31,11 +30,7 @@ def reset(program: Program) -> click.Command:
         _show(found)
         if dry_run or found.empty:
             return
-        if found.members:
-            raise errors.StreamError(
-                f'{len(found.members)} workers of {found.group} are at work; stop them first:'
-                f' {", ".join(found.members)}'
-            )
+        resets.refuse(found)
         if not yes and not _confirmed(found.group):
             raise click.Abort
         asyncio.run(_reset(program, found))
@@ -49,7 +44,7 @@ def reset(program: Program) -> click.Command:
 def _show(found: resets.Reset) -> None:
     lines = list(found.lines()) or [f'There is nothing to be deleted of {found.group}']
     lines += [f'left       {name}: declared nowhere in {found.group}' for name in found.former]
-    lines += [f'at work    {member}' for member in found.members]
+    lines += [f'at work    {who}' for who in found.at_work()]
     show(found.to_dict(), lines)
 
 

@@ -81,6 +81,22 @@ def claim(root: Path, app_id: str, *, slot: int | None = None) -> Claim:
     )
 
 
+def held_by(path: Path) -> str | None:
+    """Return the pid of the process that holds a worker's directory, None when nobody does."""
+    lock = path.with_suffix('.lock')
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(lock)
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def _lock(path: Path) -> int | None:
     """Return the descriptor of the locked file, None if a live process has it."""
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.journal.base import TopicPartition
+from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.joins import How
@@ -81,6 +82,7 @@ class Table(Placed, MutableMapping[Any, Any]):
         options: TopicOptions | None = None,
         help: str = '',
     ) -> None:
+        check_topic_name(changelog)
         self.name = name
         self.changelog = changelog
         self.help = help

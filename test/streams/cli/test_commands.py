@@ -45,6 +45,10 @@ class TestDeclared:
 
         assert run(app, 'hello', 'ann', '--loud').output == 'ANN\n'
 
+    def test_a_setting_that_click_does_not_know(self, app):
+        with pytest.raises(TypeError, match='command shout: Command takes no hlep'):
+            app.command(hlep='Shouts.', name='shout')(print)
+
     def test_a_class_of_its_own(self, app, run):
         class Shouting(click.Command):
             def get_short_help_str(self, limit=45):
@@ -257,14 +261,15 @@ class TestEntry:
         assert 'Add up the orders of each account.' in program.output
 
     @pytest.mark.parametrize(
-        ('path', 'said'),
+        ('path', 'status', 'said'),
         [
-            ('no.such', "There is no module 'no'"),
-            ('test.streams.cli.shop:nothing', "There is no 'nothing' in test.streams.cli.shop"),
+            ('no.such', 2, "There is no module 'no'"),
+            ('test.streams.cli.shop:nothing', 2, "There is no 'nothing' in test.streams.cli.shop"),
+            ('test.streams.cli.shop:orders', 1, 'orders> is no application with streams'),
         ],
     )
-    async def test_a_module_that_is_not_there(self, start, path, said):
+    async def test_a_module_that_is_not_there(self, start, path, status, said):
         program = await start('service_scaffold.streams', '-A', path, 'agents')
 
-        assert await program.ended() == 2
+        assert await program.ended() == status
         assert said in program.log

@@ -160,9 +160,11 @@ def test_the_graph_as_mermaid(app, run):
 
 async def test_a_name_cannot_break_a_diagram():
     app = Topology(StreamSettings('shop'))
-    app.topic('a"b')
 
-    assert '(["a#quot;b"])' in description.mermaid(await graph(app))
+    @app.agent('orders', name='a"b')
+    async def count(stream): ...
+
+    assert '["a#quot;b"]' in description.mermaid(await graph(app))
 
 
 def test_the_graph_for_people(app, run):

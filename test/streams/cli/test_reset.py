@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from service_scaffold.journal.base import TopicPartition, TopicSpec
 from service_scaffold.journal.memory_broker import discard_broker
 from service_scaffold.streams.client import connected
 from service_scaffold.streams.feature import journal_of
+from service_scaffold.streams.reset import look
 from service_scaffold.streams.stores import claim
 
 LIMIT_S = 30
@@ -143,7 +145,7 @@ def test_a_dry_run_deletes_nothing(shop, run, tmp_path):
     assert shop.work(7, outputs=3) == [1, 2, 3]
 
 
-def test_it_refuses_while_workers_are_at_work(shop, run):
+def test_it_refuses_while_workers_are_at_work(shop, run, tmp_path):
     results = []
 
     def try_it() -> None:
@@ -154,9 +156,27 @@ def test_it_refuses_while_workers_are_at_work(shop, run):
 
     refused, shown = results
     assert refused.exit_code == 1
-    assert f'1 workers of {shop.id} are at work; stop them first: {shop.id}.' in refused.stderr
-    assert (shown.exit_code, 'at work' in shown.output) == (0, True)
+    assert f'1 worker of {shop.id} at work, to be stopped first: {shop.id}.' in refused.stderr
+    assert f'process {os.getpid()}, in {tmp_path / shop.id / "worker-0"}' in refused.stderr
+    assert (shown.exit_code, f'at work    {shop.id}.' in shown.output) == (0, True)
     assert shop.work(7, outputs=2) == [1, 2]  # nothing was deleted
+
+
+async def test_its_workers_can_be_told_apart(kafka, unique, tmp_path):
+    """Two of one host: each with a number of its own, and its process."""
+    shops = [Shop(unique, {'broker': kafka.url, 'datadir': str(tmp_path)}).app for _ in range(2)]
+    for app in shops:
+        await app.start()
+    journal = await connected(lambda: journal_of(shops[0].application))
+    try:
+        found = await look(shops[0], journal)
+    finally:
+        await journal.close()
+        for app in shops:
+            await app.stop()
+
+    assert len(set(found.members)) == 2
+    assert len(found.holders) == 2
 
 
 def test_what_is_not_ours_is_left(shop, run):
@@ -190,7 +210,7 @@ def test_a_store_that_is_in_use_keeps_everything(shop, run, tmp_path):
         result = run(shop.app, 'reset', '--yes')
 
     assert result.exit_code == 1
-    assert 'is held by the process' in result.stderr
+    assert f'process {os.getpid()}, in' in result.stderr
     assert shop.topics() == before
 
 

@@ -1,0 +1,56 @@
+"""What an application declares is checked where it is declared."""
+
+from __future__ import annotations
+
+import pytest
+
+from service_scaffold import errors
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.topology import Topology
+
+
+@pytest.fixture
+def app() -> Topology:
+    return Topology(StreamSettings('shop'))
+
+
+async def body(stream): ...
+
+
+@pytest.mark.parametrize('name', ['', 'a b', 'a/b', 'größe', '.', '..', 'x' * 250, 'a\n'])
+def test_a_name_that_no_broker_takes_is_refused(app, name):
+    """On every log: what runs in memory runs on Kafka."""
+    with pytest.raises(errors.ConfigError, match='not a name for a topic'):
+        app.topic(name)
+
+
+def test_so_are_names_that_topics_are_made_of(app):
+    with pytest.raises(errors.ConfigError, match='shop-a/b-changelog'):
+        app.Table('a/b')
+    with pytest.raises(errors.ConfigError, match='shop-a/b'):
+        app.agent(name='a/b')(body)
+    with pytest.raises(errors.ConfigError, match='no/where'):
+        app.topic('where', root='no/')
+    with pytest.raises(errors.ConfigError, match='sh:op-leader'):
+        Topology(StreamSettings('sh:op')).elector()
+    assert app.topic('a.b_c-1').name == 'a.b_c-1'
+
+
+@pytest.mark.parametrize(
+    ('options', 'told'),
+    [
+        ({'partitions': 0}, 'partitions must be 1 or more'),
+        ({'replicas': -1}, 'replicas must be 1 or more'),
+        ({'retention': 0}, 'retention must be more than 0'),
+    ],
+)
+def test_numbers_that_are_too_small(app, options, told):
+    with pytest.raises(ValueError, match=told):
+        app.topic('orders', **options)
+
+
+def test_an_agent_that_cannot_be(app):
+    with pytest.raises(ValueError, match='whole number'):
+        app.agent(concurrency=1.5)(body)
+    with pytest.raises(TypeError, match=r"sink=\['audit'\]"):
+        app.agent(sink='audit')
