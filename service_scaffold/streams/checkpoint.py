@@ -171,6 +171,7 @@ class AtLeastOnce(Committer):
         await _settle(snapshot, states, offsets)
 
     async def close(self) -> None:
+        self._outbox.close()
         self._pump.cancel()
         await asyncio.wait({self._pump})
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Journal, Member, TopicPartition
 from service_scaffold.streams.layout import Layout
@@ -14,10 +16,10 @@ from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.task import Task
 from service_scaffold.streams.topology import Topology
 
+LOGGER = logging.getLogger(__name__)
+
 WAIT_S = 0.5
 PAUSED_WAIT_S = 0.02
-AHEAD = 4_096
-"""How far, in offsets, an agent may be ahead of its lowest unfinished event."""
 
 
 class Feeding:
@@ -57,12 +59,20 @@ class Feeding:
         member = self._member
         while True:
             wait_s = PAUSED_WAIT_S if self.paused or self._ordering.waiting else WAIT_S
-            runs = await member.fetch_runs(self._settings.fetch_limit, wait_s)
+            runs = await member.fetch_runs(self._fetch_limit, wait_s)
             if runs:
                 await self._hand_out(runs)
                 self._count(sum(len(run) for run in runs.values()))
             await self._ordering.go_on(self._tasks.values())
             self._resume_some()
+
+    @property
+    def _fetch_limit(self) -> int:
+        """How much one fetch may bring to an agent that is half as far ahead as it may be."""
+        leads = [
+            task.lead(topic) // 2 for task in self._tasks.values() for topic, _ in task.partitions
+        ]
+        return min((self._settings.fetch_limit, *leads))
 
     def _count(self, records: int) -> None:
         every = self._settings.checkpoint_every
@@ -88,7 +98,11 @@ class Feeding:
     async def _hand_out(self, runs: Mapping[TopicPartition, Sequence[Any]]) -> None:
         member = self._member
         if self._settings.guarantee == 'at_most_once':
-            await member.commit({where: run[-1].offset + 1 for where, run in runs.items()})
+            try:
+                await member.commit({where: run[-1].offset + 1 for where, run in runs.items()})
+            except errors.GenerationEnded as error:
+                LOGGER.debug('A rebalance came first; records are fetched again: %s', error)
+                return
         for where, run in runs.items():
             task = self._task(where)
             if task is None or task.phase not in ('running', 'held'):
@@ -99,7 +113,7 @@ class Feeding:
                 member.pause([where])
 
     def _is_full(self, task: Task, topic: str) -> bool:
-        return task.waiting(topic) > self._limit(topic) or task.ahead(topic) > AHEAD
+        return task.waiting(topic) > self._limit(topic) or task.ahead(topic) > task.lead(topic) // 2
 
     def _limit(self, topic: str) -> int:
         return self._topology.maxsize(topic) or self._settings.buffer
@@ -111,7 +125,10 @@ class Feeding:
                 self.paused.discard(where)
             elif task.phase == 'running' and (
                 task.waiting(where.topic) <= self._limit(where.topic) // 2
-                and (task.ahead(where.topic) <= AHEAD // 2 or task.asks_for_more(where.topic))
+                and (
+                    task.ahead(where.topic) <= task.lead(where.topic) // 4
+                    or task.asks_for_more(where.topic)
+                )
             ):
                 self.paused.discard(where)
                 self._member.resume([where])

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple
 
+from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord, Producer
 
 BATCH = 5_000
@@ -74,6 +75,12 @@ class Outbox:
             await self._moved.wait()
         if self.error is not None:
             raise self.error
+
+    def close(self) -> None:
+        """Send no more; whoever waits for delivery hears that there will be none."""
+        if self.error is None:
+            self.error = errors.GenerationEnded('What was sent is given up with its partition')
+        self._moved.set()
 
     async def pump(self) -> None:
         """Send until cancelled, or until something fails."""

@@ -17,9 +17,12 @@ from service_scaffold.streams.layout import used_by
 from service_scaffold.streams.node import Node, Spawn
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.stream_time import StreamTimes
-from service_scaffold.streams.track import Note, write_note
+from service_scaffold.streams.track import Note, fits, lead, write_note
 
 LOGGER = logging.getLogger(__name__)
+
+CLOSE_S = 2.0
+"""How long the end of a task waits for its checkpoint."""
 
 Phase = Literal['recovering', 'running', 'held', 'closed']
 
@@ -64,10 +67,14 @@ class Task:
         for node in self.nodes:
             for topic in node.topics:
                 self._by_topic.setdefault(topic, []).append(node)
+        self._leads = {
+            topic: lead([node.name for node in nodes]) for topic, nodes in self._by_topic.items()
+        }
         self._states: dict[str, PartitionState] = {}
         self._committer: Committer | None = None
         self._written: dict[str, tuple[int, str]] = {}
         self._number = 0
+        self._postponed = False
         self._committing = asyncio.Lock()
         self._stopped = stopped
         self.replied = replied
@@ -134,10 +141,19 @@ class Task:
         """End all that runs; what is not committed happens again, here or elsewhere."""
         self.phase = 'closed'
         await asyncio.gather(*(node.close() for node in self.nodes), self.times.close())
+        await self._checkpoint_ended()
         if self._committer is not None:
             await self._committer.close()
         for state in self._states.values():
             state.close()
+
+    async def _checkpoint_ended(self) -> None:
+        """Wait for a checkpoint under way, which would be left without its store; not for long."""
+        try:
+            async with asyncio.timeout(CLOSE_S), self._committing:
+                pass
+        except TimeoutError:
+            LOGGER.warning('%s: its checkpoint did not end within %g s', self, CLOSE_S)
 
     # Records in
 
@@ -174,6 +190,10 @@ class Task:
         return max(
             node.tracks[topic].next - node.tracks[topic].lowest for node in self._by_topic[topic]
         )
+
+    def lead(self, topic: str) -> int:
+        """How far feeding may be ahead; of a batch that is larger, checkpoints may have to wait."""
+        return self._leads[topic]
 
     def asks_for_more(self, topic: str) -> bool:
         """Whether whoever reads a topic has all of it in hand and waits, as for a large batch."""
@@ -253,21 +273,42 @@ class Task:
                 found[topic] = (offset, write_note(self._number, offset, tracks))
         return found
 
-    async def checkpoint(self) -> None:
+    def _fits(self, progress: Mapping[str, tuple[int, str]]) -> bool:
+        """Tell whether it can be written down how far everybody is; if not, it soon can be.
+
+        Only batches that are larger than `lead`, in several lanes, leave so much unfinished.
+        """
+        strewn = [topic for topic, (_, note) in progress.items() if not fits(note)]
+        if strewn and not self._postponed:
+            LOGGER.warning(
+                '%s: the checkpoint waits, as too much of %s is unfinished, here and there;'
+                ' smaller batches would help',
+                self,
+                ', '.join(strewn),
+            )
+        self._postponed = bool(strewn)
+        return not strewn
+
+    async def checkpoint(self) -> bool:
         """Commit what is finished; nothing that runs has to wait for it.
+
+        Returns:
+            Whether there was anything to commit.
 
         Raises:
             GenerationEnded: A rebalance is under way; what was not committed here may go on here,
                 or happens again elsewhere.
         """
         if self.phase in ('recovering', 'closed') or self._committer is None:
-            return
+            return False
         async with self._committing:
             if not self.dirty:
-                return
+                return False
             self._number += 1
             self.times.note()
             progress = self._progress()
+            if not self._fits(progress):
+                return False
             snapshot = Snapshot(
                 self._number,
                 {TopicPartition(topic, self.number): at for topic, (at, _) in progress.items()},
@@ -278,3 +319,4 @@ class Task:
             await self._committer.commit(snapshot)
             self._written = progress
             self.committed = {topic: offset for topic, (offset, _) in progress.items()}
+            return True

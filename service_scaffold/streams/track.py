@@ -14,6 +14,12 @@ from typing import Any
 
 import msgspec
 
+from service_scaffold.journal.offsets import NOTE_LIMIT
+
+LEAD = 8_192
+"""How far, in offsets, a consumer may be ahead of its lowest unfinished event, at the very most."""
+LEAST_LEAD = 64
+
 
 class Track:
     """The position of one consumer in one partition.
@@ -94,6 +100,10 @@ class Note(msgspec.Struct, omit_defaults=True, array_like=True):
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Note)
+_FRAME = len('[18446744073709551615,{}]')
+_NODE_FRAME = len(':[99999,""],')
+_PACKING = 16
+"""What compression adds, in bytes, to a bitmap that it cannot make shorter; and base64's rest."""
 
 
 def write_note(checkpoint: int, offset: int, tracks: Mapping[str, Track]) -> str:
@@ -108,6 +118,24 @@ def write_note(checkpoint: int, offset: int, tracks: Mapping[str, Track]) -> str
     return _ENCODER.encode(Note(checkpoint, nodes)).decode()
 
 
+def fits(note: str) -> bool:
+    """Tell whether a note is short enough to be committed."""
+    return len(note.encode()) <= NOTE_LIMIT
+
+
+def lead(names: Sequence[str]) -> int:
+    """Return how far ahead these consumers of a partition may be, so that their note surely fits.
+
+    What is unfinished may be strewn about, a bit for each offset, which nothing makes shorter.
+    """
+    if not names:
+        return LEAD
+    share = (NOTE_LIMIT - _FRAME) // len(names)
+    longest = max(len(_ENCODER.encode(name)) for name in names)
+    size = (share - longest - _NODE_FRAME) * 3 // 4 - _PACKING
+    return max(LEAST_LEAD, min(LEAD, size * 8))
+
+
 def read_note(text: str) -> Note:
     """Return what `write_note` wrote; an empty note for one that is not ours."""
     try:
@@ -116,21 +144,58 @@ def read_note(text: str) -> Note:
         return Note()
 
 
+_STEPS = '~'
+"""What begins a text of steps; one of a bitmap begins with a digit or a letter."""
+
+
 def _bitmap(numbers: list[int]) -> str:
+    """Return ascending numbers as text: a bit for each number, or steps where they are few."""
     if not numbers:
         return ''
-    bits = 0
+    if numbers[-1] // 8 > 4 * len(numbers):
+        return _STEPS + _packed(_write_steps(numbers))
+    bits = bytearray(numbers[-1] // 8 + 1)
     for number in numbers:
-        bits |= 1 << number
-    packed = zlib.compress(bits.to_bytes((bits.bit_length() + 7) // 8, 'little'), 9)
-    return base64.b64encode(packed).decode()
+        bits[number // 8] |= 1 << number % 8
+    return _packed(bits)
 
 
 def _bits(text: str) -> Iterable[int]:
-    if not text:
+    if text.startswith(_STEPS):
+        yield from _read_steps(_unpacked(text[1:]))
         return
-    data: Any = zlib.decompress(base64.b64decode(text))
-    for index, byte in enumerate(data):
+    for index, byte in enumerate(_unpacked(text)):
         for bit in range(8):
             if byte >> bit & 1:
                 yield index * 8 + bit
+
+
+def _write_steps(numbers: list[int]) -> bytearray:
+    """Return the distances, seven bits a byte; the last byte of each is below 128."""
+    steps = bytearray()
+    for number, before in zip(numbers, [0, *numbers], strict=False):
+        step = number - before
+        while step > 127:
+            steps.append(step & 127 | 128)
+            step >>= 7
+        steps.append(step)
+    return steps
+
+
+def _read_steps(steps: bytes) -> Iterable[int]:
+    number = step = shift = 0
+    for byte in steps:
+        step |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            number += step
+            yield number
+            step = shift = 0
+
+
+def _packed(data: bytes | bytearray) -> str:
+    return base64.b64encode(zlib.compress(data, 9)).decode()
+
+
+def _unpacked(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text)) if text else b''

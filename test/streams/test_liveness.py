@@ -12,9 +12,9 @@ import pytest
 from service_scaffold import errors, features
 from service_scaffold.streams.decision import Decision
 from service_scaffold.streams.driver import Driver, drive
-from service_scaffold.streams.feeding import AHEAD
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.track import LEAD
 
 SOFT_S, HARD_S = 6.0, 12.0
 TURNS = 20
@@ -202,12 +202,12 @@ async def test_a_batch_may_be_larger_than_what_is_read_ahead():
 
     @app.agent(orders)
     async def work(stream):
-        async for batch in stream.take(AHEAD + 500, within=None):
+        async for batch in stream.take(LEAD + 500, within=None):
             got.append(len(batch))
 
     async with drive(app) as t:
-        for n in range(AHEAD + 600):
+        for n in range(LEAD + 600):
             await t.send(orders, n)
         await t.settle()
-        assert got == [AHEAD + 500]
+        assert got == [LEAD + 500]
         assert health_of(t).ready

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from service_scaffold.journal.base import NOTE_LIMIT
-from service_scaffold.streams.track import Note, Track, read_note, write_note
+from service_scaffold.streams.track import Note, Track, fits, lead, read_note, write_note
 
 
 def _finished(track: Track, offsets: range, without: set[int]) -> None:
@@ -116,3 +116,27 @@ def test_a_run_is_taken_as_its_records_are_one_by_one(seed: int) -> None:
                 other.finish(record.offset)
         assert (one.next, one.lowest) == (other.next, other.lowest)
         assert one.unfinished() == other.unfinished()
+
+
+@pytest.mark.parametrize('agents', [1, 2, 3, 5, 8, 13, 21])
+def test_the_lead_of_many_agents_is_as_short_as_their_note_needs(agents: int) -> None:
+    chance = random.Random(agents)
+    names = [f'an-agent-with-a-name-{number}' for number in range(agents)]
+    ahead = lead(names)
+    tracks = {}
+    for name in names:
+        track = tracks[name] = Track(0)
+        _finished(track, range(ahead), without={n for n in range(ahead) if chance.random() < 0.5})
+    assert fits(write_note(2**63, 0, tracks))
+    assert ahead >= 4_096 // agents
+
+
+def test_an_agent_may_be_far_ahead_where_the_log_has_a_hole() -> None:
+    """Compaction may leave out any number of offsets."""
+    track = Track(0)
+    track.take(0)
+    track.take(50_000_000)
+    note = write_note(1, 0, {'a': track})
+    assert fits(note)
+    again = read_note(note).track('a', 0)
+    assert (again.lowest, again.unfinished()) == (0, [0, 50_000_000])
