@@ -14,8 +14,9 @@ from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.decision import ErrorHook, OnError
 from service_scaffold.streams.effects import Hand
 from service_scaffold.streams.event import Event
-from service_scaffold.streams.plan import Plan, Source
-from service_scaffold.streams.stream import Reads, Stream
+from service_scaffold.streams.plan import Hop, Plan, Source
+from service_scaffold.streams.reading import Reads
+from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.topic import Topic
 
 HOPS = frozenset({'group_by', 'through', 'join', 'left_join', 'inner_join', 'outer_join'})
@@ -129,7 +130,8 @@ class Agent(Askable):
     def stream(self, reader: Reads) -> Stream:
         """Return what the body is given."""
         plan = self._declared
-        return Stream(plan.input, lane=reader, hops=plan.hops, steps=plan.steps, tables=plan.tables)
+        others = tuple(Stream(topic) for topic in plan.inputs[1:])
+        return Stream(plan.input, lane=reader, hops=plan.hops, steps=plan.steps, others=others)
 
     @property
     def may_hop(self) -> bool:
@@ -137,6 +139,33 @@ class Agent(Askable):
         plain = inspect.unwrap(self.body)
         code = getattr(plain, '__code__', None)
         return code is None or not HOPS.isdisjoint(code.co_names)
+
+    def check_hops(self, count: int) -> None:
+        """Make sure that a body iterates over the last of the streams that it has made.
+
+        Raises:
+            StreamError: It moved events elsewhere, and does not look there.
+        """
+        if count != len(self.plan.hops):
+            raise errors.StreamError(
+                f'Agent {self.name} must iterate over what its last group_by, through or join has'
+                ' returned'
+            )
+
+    def hop(self, place: int, name: str) -> Hop:
+        """Return the hop of a body that was found when the application started.
+
+        Raises:
+            StreamError: The body has not made it then.
+        """
+        hops = self.plan.hops
+        if place >= len(hops) or hops[place].name != name:
+            raise errors.StreamError(
+                f'Agent {self.name} calls group_by, through or join ({name}) where the start could'
+                ' not see it; call it in the function itself, before its first event, and each'
+                ' time the same'
+            )
+        return hops[place]
 
     def decode(self, record: Any, lane: Reads) -> Event:
         """Return the event of a record of its input."""
@@ -150,7 +179,7 @@ class Agent(Askable):
     async def emit(self, lane: Hand, value: Any) -> None:
         """Pass on what the body has yielded: to the sinks, and to whoever asked."""
         replies.answer(lane, value)
-        event = lane.current[-1] if lane.current else None
+        event = lane.event
         key = None if event is None else event.key
         for sink in self.sinks:
             if isinstance(sink, Topic | Channel | Agent):

@@ -12,9 +12,10 @@ from service_scaffold import codecs, errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Headers
 from service_scaffold.streams import serializers
-from service_scaffold.streams.effects import LANE
-from service_scaffold.streams.event import Acks, Event
+from service_scaffold.streams.effects import LANE, sent_at_ms
+from service_scaffold.streams.event import OWN_KEY, Acks, Event
 from service_scaffold.streams.loose import Iterated, Loose
+from service_scaffold.streams.steps import Kind
 from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.topic import Outlet, Topic, TopicOptions, encode_headers
 
@@ -157,10 +158,10 @@ class Channel:
         await self._until_room()
         effects.then.append(lambda: self._append(record))
 
-    async def forward(self, event: Event, key: Any = None) -> None:
+    async def forward(self, event: Event, key: Any = OWN_KEY) -> None:
         """Send an event's value, headers and timestamp; see `Event.forward`."""
         await self.send(
-            key=event.key if key is None else key,
+            key=event.key if key is OWN_KEY else key,
             value=event.value,
             headers=event.headers,
             timestamp=event.timestamp,
@@ -174,13 +175,11 @@ class Channel:
         timestamp: float | None = None,
         headers: Mapping[str, str | bytes] | None = None,
     ) -> ChannelRecord:
-        """Return the record of a value; its timestamp is that of the event in hand."""
+        """Return the record of a value; for its timestamp see `sent_at_ms`."""
         value, key = self._checked(value), self._checked_key(key)
-        lane = LANE.get()
-        if timestamp is None and lane is not None and lane.current:
-            at = lane.current[-1].timestamp_ms
-        else:
-            at = int((self._clock().time() if timestamp is None else timestamp) * 1000)
+        at = sent_at_ms(timestamp)
+        if at is None:
+            at = round(self._clock().time() * 1000)
         return ChannelRecord(self.name, value, key, encode_headers(headers or {}), at)
 
     async def append(self, record: ChannelRecord) -> None:
@@ -316,18 +315,24 @@ class Channel:
         """The name that topics derived from this one begin with."""
         return self.name
 
-    def derive(self, name: str, *, key_type: Any, partitions: int | None) -> Topic:
-        """Return an internal topic for the same values by another key."""
+    @property
+    def kind(self) -> Kind:
+        """What values it has."""
+        return Kind(None, self.value_type)
+
+    def derive(self, name: str, *, key_type: Any, partitions: int | None, kind: Kind) -> Topic:
+        """Return an internal topic for values from here by another key."""
         return Topic(
             name,
             self._outlet,
             key_type=key_type,
-            value_type=self.value_type,
+            value_type=kind.annotation,
+            value_serializer=kind.serializer,
             options=TopicOptions(partitions=partitions),
             internal=True,
         )
 
-    def paired(self, name: str, other: Any) -> NoReturn:
+    def paired(self, name: str, left: Kind, right: Kind) -> NoReturn:
         """A channel has no partitions that a join could be made in.
 
         Raises:

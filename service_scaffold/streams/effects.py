@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -98,6 +98,10 @@ class Hand(Protocol):
         """The event in hand: of several the last one."""
 
     @property
+    def in_hand(self) -> Sequence[Event]:
+        """The events in hand, also those that are acknowledged by hand."""
+
+    @property
     def effective(self) -> bool:
         """Whether what is sent and written now belongs to an event."""
 
@@ -113,6 +117,23 @@ def current_event() -> Event:
         LookupError: Nothing is being handled here.
     """
     lane = LANE.get()
-    if lane is None or not lane.current:
+    event = None if lane is None else lane.event
+    if event is None:
         raise LookupError('No event is being handled here')
-    return lane.current[-1]
+    return event
+
+
+def sent_at_ms(timestamp: float | None) -> int | None:
+    """Return the time, in milliseconds, of what is sent now, to a topic or to a channel.
+
+    Args:
+        timestamp: Epoch seconds that the sender has named; they win.
+
+    Returns:
+        None outside of events: it is the moment at which the log takes it.
+    """
+    if timestamp is not None:
+        return round(timestamp * 1000)
+    lane = LANE.get()
+    event = None if lane is None else lane.event
+    return None if event is None else event.timestamp_ms

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+OWN_KEY: Any = type('OwnKey', (), {'__repr__': lambda self: 'OWN_KEY'})()
+"""Stands for the key that an event has."""
+
 
 class Sends(Protocol):
     """What takes values: a topic, or something like one."""
@@ -19,7 +22,7 @@ class Sends(Protocol):
         headers: Mapping[str, str | bytes] | None = None,
     ) -> Any: ...
 
-    async def forward(self, event: Event, key: Any = None) -> None: ...
+    async def forward(self, event: Event, key: Any = OWN_KEY) -> None: ...
 
 
 class Acks(Protocol):
@@ -86,6 +89,10 @@ class Event:
         """Send to `channel` as part of handling this event; see `Topic.send`."""
         await channel.send(key=key, value=value, **options)
 
-    async def forward(self, channel: Sends, key: Any = None) -> None:
-        """Send the record's own bytes on, with its key (or another), headers and timestamp."""
+    async def forward(self, channel: Sends, key: Any = OWN_KEY) -> None:
+        """Send the record's own bytes on, with its key (or another), headers and timestamp.
+
+        Args:
+            key: Another one; None for none.
+        """
         await channel.forward(self, key=key)

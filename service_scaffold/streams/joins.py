@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, Literal, Protocol, cast
 
 from service_scaffold.journal.base import NewRecord
@@ -12,8 +11,10 @@ from service_scaffold.streams.effects import LANE, Effects, Hand
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.join_rows import NEVER, JoinRows, Row
 from service_scaffold.streams.pairs import join_bytes
-from service_scaffold.streams.plan import Hop, Moved, Plan, Source, Step
+from service_scaffold.streams.plan import Hop, Moved, Plan, Source
+from service_scaffold.streams.spans import Span, milliseconds
 from service_scaffold.streams.state import PartitionState
+from service_scaffold.streams.steps import Kind, Step, looked_into
 
 How = Literal['inner', 'left', 'outer']
 """What becomes of a value without a partner: nothing; a left one is passed on; each is."""
@@ -24,20 +25,15 @@ AT_ONCE = 256
 _LONELY = {'inner': (False, False), 'left': (True, False), 'outer': (True, True)}
 
 
-class Lookup(Protocol):
-    """A table, seen from a stream that looks into it."""
-
-    name: str
-
-    def get(self, key: Any, default: Any = None) -> Any: ...
-
-
 class Side(Protocol):
     """A declared stream that takes part in a join."""
 
     source: Source
     hops: tuple[Hop, ...]
     steps: tuple[Step, ...]
+
+    @property
+    def kind(self) -> Kind: ...
 
 
 class Join(Hop):
@@ -70,7 +66,7 @@ class Join(Hop):
         idle_s: float | None = None,
     ) -> None:
         chosen = name or f'{_short(left.source)}-{_short(right.source)}-{how}'
-        target = left.source.paired(chosen, right.source)
+        target = left.source.paired(chosen, left.kind, right.kind)
         super().__init__(chosen, left.source, target)
         self.within_ms = within_ms
         self.kept_ms = within_ms + grace_ms
@@ -78,12 +74,15 @@ class Join(Hop):
         self.idle_s = idle_s
         self.late = 0
         self._sides = (left, right)
+        self._encode = (left.kind.coder.encode, right.kind.coder.encode)
         self._keeps = _LONELY[how]
 
     @property
     def plan(self) -> Plan:
         """Both topics, and what is remembered."""
-        return Plan(self.source, others=(self._sides[1].source,), tables=(self.table,))
+        left, right = self._sides
+        tables = (self.table, *looked_into((*left.steps, *right.steps)))
+        return Plan(self.source, others=(right.source,), tables=tables)
 
     @property
     def before(self) -> tuple[Hop, ...]:
@@ -113,7 +112,7 @@ class Join(Hop):
                 value = event.message.value
                 if side.steps:
                     seen = await _through(side, event)
-                    value = None if seen is None else side.source.encode_value(seen.value)
+                    value = None if seen is None else self._encode[number](seen.value)
                 if seen is not None:
                     await self._take(number, event, value)
 
@@ -238,25 +237,6 @@ async def _through(side: Side, event: Event) -> Event | None:
     return seen
 
 
-def lookup(table: Lookup, how: How) -> Step:
-    """Return the step that puts what a table has for an event's key beside its value.
-
-    Raises:
-        ValueError: `how` is neither `inner` nor `left`.
-    """
-    if how not in ('inner', 'left'):
-        raise ValueError(f"A stream is joined to a table with how='inner' or 'left', not {how!r}")
-
-    async def step(event: Event) -> Event | None:
-        found = None if event.key is None else table.get(event.key)
-        if found is None and how == 'inner':
-            return None
-        event.value = (event.value, found)
-        return event
-
-    return step
-
-
 def check_how(how: How) -> How:
     """Return it; a ValueError if it is none of them."""
     if how not in _LONELY:
@@ -264,26 +244,14 @@ def check_how(how: How) -> How:
     return how
 
 
-def milliseconds(name: str, value: float | timedelta) -> int:
-    """Return a span in whole milliseconds.
-
-    Raises:
-        ValueError: It is negative.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds < 0:
-        raise ValueError(f'{name} must not be negative: {value!r}')
-    return round(seconds * 1000)
-
-
 def join_of(
     left: Side,
     right: Side,
-    within: float | timedelta | None,
-    grace: float | timedelta,
+    within: Span | None,
+    grace: Span,
     how: How,
     name: str | None,
-    idle_advance: float | timedelta | None,
+    idle_advance: Span | None,
 ) -> Callable[[str], Join]:
     """Return what makes a join, once it is known for whom.
 

@@ -14,12 +14,14 @@ from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
 from service_scaffold.streams import replies
 from service_scaffold.streams.agent import Agent
+from service_scaffold.streams.bell import Bell
 from service_scaffold.streams.deadletters import Letters, Reason
 from service_scaffold.streams.decision import DEFAULT, Decision
 from service_scaffold.streams.effects import LANE, Effects, Unit
 from service_scaffold.streams.event import Event
+from service_scaffold.streams.inhand import InHand
 from service_scaffold.streams.plan import Hop
-from service_scaffold.streams.stream import Stream
+from service_scaffold.streams.reading import Readable
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ class Lane:
         self.agent = agent
         self.unit = unit
         self.clock = clock
-        self.current: list[Event] = []
+        self._hand = InHand()
+        self.current = self._hand.current
         self.effects = Effects()
         self.attempts = 0
         self.backing_off = False
@@ -59,10 +62,8 @@ class Lane:
         self._finished = finished
         self._letters = Letters(agent.name, agent.group, clock)
         self._queue: deque[Any] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._bell = Bell(clock)
         self._resting = True
-        self._manual = False
-        self._unacked: dict[str, Event] = {}
         self._singly = 0
         self._since_turn = 0
         self._task: asyncio.Task[None] | None = None
@@ -81,8 +82,7 @@ class Lane:
 
     def wake(self) -> None:
         """Have a look: there is a record, or nothing holds it up any more."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._bell.ring()
 
     def start(self, spawn: Callable[[Any, str], asyncio.Task[None]]) -> None:
         """Start the body."""
@@ -106,11 +106,11 @@ class Lane:
     @property
     def unacked(self) -> bool:
         """Whether there are events that the body has to acknowledge."""
-        return bool(self._unacked)
+        return self._hand.unacked
 
     def holds(self, topic: str, offset: int) -> bool:
         """Whether the body has this event, and has not finished with it."""
-        held = (*self.current, *self._unacked.values())
+        held = self._hand.unfinished
         return any(event.offset == offset and event.topic == topic for event in held)
 
     async def close(self) -> None:
@@ -127,14 +127,17 @@ class Lane:
     @property
     def event(self) -> Event | None:
         """The event in hand: of several the last one."""
-        if self.current:
-            return self.current[-1]
-        return next(reversed(self._unacked.values()), None)
+        return self.in_hand[-1] if self.in_hand else None
+
+    @property
+    def in_hand(self) -> list[Event]:
+        """What the body was given last: an event, or a batch."""
+        return self._hand.last_given
 
     @property
     def effective(self) -> bool:
         """Whether what is sent and written now belongs to an event."""
-        return bool(self.current) or self._manual
+        return bool(self.current) or self._hand.by_hand
 
     async def next(self, *, keep: bool = False, until: float | None = None) -> Event | None:
         """Return the next event; those in hand are finished before, unless `keep`.
@@ -142,8 +145,8 @@ class Lane:
         Args:
             until: Monotonic seconds of the clock after which None is returned.
         """
-        if not keep and (self.current or self.effects):
-            if self.effects.first:
+        if not keep and (self.current or self.effects or self._hand.by_hand):
+            if self.effects.first and not self._hand.unacked:
                 await self.effects.complete()
             self.finish()
         self._since_turn += 1
@@ -165,10 +168,7 @@ class Lane:
         except errors.DecodeError as error:
             self._bury_undecodable(record, error)
             return None
-        if self._manual:
-            self._unacked[event.dedup_id] = event
-        else:
-            self.current.append(event)
+        self._hand.add(event)
         return event
 
     def _bury_undecodable(self, record: Any, error: errors.DecodeError) -> None:
@@ -183,64 +183,62 @@ class Lane:
 
     async def _rest(self, until: float | None) -> bool:
         """Wait for a record; False when `until` has come."""
-        alarm: asyncio.Future[None] | None = None
-        self._waiter = asyncio.get_running_loop().create_future()
-        if until is not None:
-            left_s = until - self.clock.monotonic()
-            if left_s <= 0:
-                return False
-            alarm = asyncio.ensure_future(self.clock.sleep(left_s))
-            alarm.add_done_callback(lambda _: self.wake())
+        if until is not None and until <= self.clock.monotonic():
+            return False
+        self._bell.expect()
         self._resting = True
         self.agent.rested()
         try:
-            await self._waiter
+            await self._bell.wait(until)
         finally:
             self._resting = False
-            if alarm is not None:
-                alarm.cancel()
         return until is None or bool(self._queue) or self.clock.monotonic() < until
 
-    def check(self, stream: Stream) -> None:
+    def check(self, stream: Readable) -> None:
         """Make sure that the body iterates over the last stream that it has made.
 
         Raises:
             StreamError: It moved events elsewhere, and does not look there.
         """
-        if len(stream.hops) != len(self.agent.plan.hops):
-            raise errors.StreamError(
-                f'{self} must iterate over what its last group_by, through or join has returned'
-            )
+        self.agent.check_hops(len(stream.hops))
 
-    def hop(self, stream: Stream, name: str, make: Callable[[str], Hop]) -> Hop:
+    def hop(self, stream: Readable, name: str, make: Callable[[str], Hop]) -> Hop:
         """Return the hop that was found when the application started.
 
         Raises:
             StreamError: The body has not made it then.
         """
-        place = len(stream.hops)
-        hops = self.agent.plan.hops
-        if place >= len(hops) or hops[place].name != name:
-            raise errors.StreamError(
-                f'{self} calls group_by, through or join ({name}) where the start could not see it;'
-                ' call it in the function itself, before its first event, and each time the same'
-            )
-        return hops[place]
+        return self.agent.hop(len(stream.hops), name)
 
     def batch_limit(self, wanted: int) -> int:
         """Return how many events a batch may have: one, while a failed batch is taken apart."""
         return 1 if self._singly else wanted
 
     def skip(self, event: Event) -> None:
-        """Finish an event that the body is not to see."""
-        self.current.remove(event)
-        self._finished(event)
+        """Finish an event that the body is not to see: at once, if it has had no effects."""
+        self._hand.skip(event)
+        if not self.current:
+            self.attempts = 0
+        if not self.effects:
+            self._finish_skipped()
+
+    def _finish_skipped(self) -> None:
+        for event in self._hand.take_skipped():
+            self.agent.stats.processed += 1
+            self._finished(event)
 
     def finish(self) -> None:
         """Finish what is in hand: its effects count from now on."""
+        hand = self._hand
+        if hand.by_hand:
+            hand.taken.clear()
+            self.effects.yielded = 0
+            if hand.unacked:
+                return  # as long as nothing is acknowledged, all of it is done again
         effects, self.effects = self.effects, self._spare
         if effects:
             self.unit.apply(effects)
+            self._finish_skipped()
         effects.clear()
         self._spare = effects
         current = self.current
@@ -254,19 +252,22 @@ class Lane:
 
     def ack_by_hand(self) -> None:
         """From now on events are finished by `ack` alone."""
-        self._manual = True
+        self._hand.by_hand = True
 
     async def ack(self, event: Event) -> None:
         """Finish one event."""
-        if event.dedup_id not in self._unacked:
+        if not self._hand.holds(event):
             return  # it is finished when the body asks for the next one; or it was acked before
         await self.effects.complete()
-        self._unacked.pop(event.dedup_id, None)
+        self._hand.ack(event)
         effects, self.effects = self.effects, Effects()
+        self.effects.yielded = effects.yielded  # the others of a batch have their answers to come
         if effects:
             self.unit.apply(effects)
         self.agent.stats.processed += 1
+        self.attempts = 0
         self._finished(event)
+        self._finish_skipped()
 
     # The body
 
@@ -293,6 +294,8 @@ class Lane:
                 await result.aclose()
         else:
             await result
+        if self._hand.unacked:
+            self.effects = Effects()  # of events that the next run cannot acknowledge
         if self.current or self.effects:
             await self.effects.complete()
             self.finish()
@@ -303,7 +306,7 @@ class Lane:
         self.effects = Effects()
         self.agent.stats.failed += 1
         self.agent.last_error = error
-        self._blame_unacked()
+        self._hand_out_again(self._hand.blame_last())  # where they are acknowledged by hand
         if isinstance(error, BLAMELESS):
             self._take_back()
             self._closed = True
@@ -331,14 +334,6 @@ class Lane:
             self.attempts = 0
         else:
             self._give_up(decision, error)
-
-    def _blame_unacked(self) -> None:
-        """Under acknowledgement by hand: judge the last event taken, hand out the others again."""
-        if self._unacked:
-            *others, last = self._unacked.values()
-            self._unacked.clear()
-            self._queue.extendleft(event.message for event in reversed(others))
-            self.current.append(last)
 
     def _may_retry(self, decision: Decision) -> bool:
         return decision.max is None or self.attempts < decision.max
@@ -372,11 +367,15 @@ class Lane:
             stats.dead_lettered += len(self.current)
         replies.refuse(self.effects, self.current, error)
         stats.processed -= len(self.current)
+        skipped = self._hand.take_skipped()
         self.finish()
+        self._hand_out_again(skipped)  # their effects were dropped
 
     def _take_back(self) -> None:
-        self._queue.extendleft(event.message for event in reversed(self.current))
-        self.current.clear()
+        self._hand_out_again(self._hand.give_back())
+
+    def _hand_out_again(self, events: list[Event]) -> None:
+        self._queue.extendleft(event.message for event in reversed(events))
 
     async def _pause_after_failed_start(self, error: Exception) -> None:
         self._restarts += 1

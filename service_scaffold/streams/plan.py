@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Protocol, get_type_hints
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Protocol
 
 from service_scaffold.streams.event import Acks, Event, Sends
-from service_scaffold.streams.records import field_ref
-
-Step = Callable[[Event], Awaitable[Event | None]]
-"""Looks at an event on its way to the body; None ends its way."""
+from service_scaffold.streams.keys import Key
+from service_scaffold.streams.steps import Kind, Step, looked_into
 
 
 class Source(Sends, Protocol):
@@ -22,11 +20,14 @@ class Source(Sends, Protocol):
     @property
     def prefixed(self) -> str: ...
 
-    def derive(self, name: str, *, key_type: Any, partitions: int | None) -> Source: ...
+    @property
+    def kind(self) -> Kind: ...
 
-    def paired(self, name: str, other: Any) -> Source: ...
+    def derive(self, name: str, *, key_type: Any, partitions: int | None, kind: Kind) -> Source: ...
 
-    def encode_value(self, value: Any) -> bytes | None: ...
+    def paired(self, name: str, left: Kind, right: Kind) -> Source: ...
+
+    def encode_key(self, key: Any) -> bytes | None: ...
 
     def decode(self, record: Any, lane: Acks | None = None) -> Event: ...
 
@@ -60,7 +61,7 @@ class Hop:
         name: str,
         source: Source,
         target: Source,
-        key: Callable[[Event], Any] | None = None,
+        key: Key | None = None,
         steps: tuple[Step, ...] = (),
         mover: str | None = None,
     ) -> None:
@@ -79,7 +80,7 @@ class Hop:
     @property
     def plan(self) -> Plan:
         """What the agent reads that moves them."""
-        return Plan(self.source)
+        return Plan(self.source, tables=looked_into(self.steps))
 
     @property
     def before(self) -> tuple[Hop, ...]:
@@ -88,11 +89,14 @@ class Hop:
 
     def same_as(self, other: Hop) -> bool:
         """Whether one agent can do both."""
-        return self.source.name == other.source.name and self.target.name == other.target.name
+        return self is other or (
+            (self.source.name, self.target.name) == (other.source.name, other.target.name)
+            and (self.key, self.steps) == (other.key, other.steps)
+        )
 
     async def move(self, stream: Moved) -> None:
         """Do it for every event of a stream: the body of an agent of our own."""
-        changed = bool(self.steps)
+        changed = bool(self.steps) or self.source.kind != self.target.kind
         async for event in stream.after(self.steps).events():
             key = event.key if self.key is None else self.key(event)
             if inspect.isawaitable(key):
@@ -110,7 +114,7 @@ class Plan:
         root: The topic that the agent was declared for: what is sent to the agent goes there.
         hops: What moves events on the way.
         steps: What happens to an event after that.
-        tables: What the steps look into.
+        tables: What they, and the body, are known to look into.
         feeds: More hops, that bring events to other inputs.
         inputs: All topics whose records the body sees.
         decode: Returns the event of a record of an input, for a lane.
@@ -129,7 +133,7 @@ class Plan:
         self.root = root
         self.hops = hops
         self.steps = steps
-        self.tables = tables
+        self.tables = (*tables, *looked_into(steps))
         self.feeds = tuple(feeds)
         self._others = tuple(others)
         self.inputs = tuple(dict.fromkeys((self.input, *self._others)))
@@ -148,13 +152,13 @@ class Plan:
                 return topic.decode(record, lane)
         raise KeyError(record.topic)
 
-    def through(self, hops: tuple[Hop, ...]) -> Plan:
-        """Return the same with other hops."""
+    def through(self, hops: tuple[Hop, ...], tables: tuple[Any, ...] = ()) -> Plan:
+        """Return the same with other hops, and with more tables."""
         return Plan(
             self.root,
             hops,
             steps=self.steps,
-            tables=self.tables,
+            tables=tables,
             others=self._others,
             feeds=self.feeds,
         )
@@ -177,23 +181,3 @@ def _with_needs(hops: Iterable[Hop]) -> list[Hop]:
         found += _with_needs(hop.before)
         found.append(hop)
     return found
-
-
-def key_of(key: Any) -> tuple[Callable[[Event], Any], str | None, Any]:
-    """Return what finds the key of an event, its name, and the key's type where they are known.
-
-    Args:
-        key: A field of a Record or Struct, or a function of the value.
-
-    Raises:
-        TypeError: It is neither.
-    """
-    try:
-        field = field_ref(key)
-    except TypeError:
-        if not callable(key):
-            raise
-        return (lambda event: key(event.value)), None, None
-    name = field.name
-    hint = get_type_hints(field.owner).get(name)
-    return (lambda event: getattr(event.value, name)), name, hint

@@ -12,6 +12,8 @@ from service_scaffold.clock import Clock, SystemClock
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.plan import Hop, Plan
+from service_scaffold.streams.reading import Readable
+from service_scaffold.streams.steps import looked_into
 from service_scaffold.streams.stream import Stream
 
 PROBE_S = 10.0
@@ -25,7 +27,7 @@ class Probe:
     """
 
     def __init__(self, agent: Agent) -> None:
-        self.stream: Stream | None = None
+        self.stream: Readable | None = None
         self.clock: Clock = SystemClock()
         self._agent = agent
         self._asked = asyncio.Event()
@@ -40,11 +42,11 @@ class Probe:
         await asyncio.get_running_loop().create_future()
         return None
 
-    def check(self, stream: Stream) -> None:
+    def check(self, stream: Readable) -> None:
         """Note what the body iterates over."""
         self.stream = stream
 
-    def hop(self, stream: Stream, name: str, make: Callable[[str], Hop]) -> Hop:
+    def hop(self, stream: Readable, name: str, make: Callable[[str], Hop]) -> Hop:
         """Make what moves the events."""
         return make(f'{self._agent.group}-{self._agent.name}')
 
@@ -86,7 +88,7 @@ async def probe(agent: Agent) -> Plan:
         asked.cancel()
         body.cancel()
         await asyncio.wait({body, asked})
-    return agent.plan.through(reader.stream.hops)
+    return agent.plan.through(reader.stream.hops, looked_into(reader.stream.steps))
 
 
 async def _run(agent: Agent, stream: Stream) -> None:

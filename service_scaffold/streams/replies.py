@@ -40,7 +40,7 @@ def answer(hand: Hand, value: Any) -> None:
     effects = hand.effects
     place = effects.yielded
     effects.yielded += 1
-    in_hand = hand.current or ([] if hand.event is None else [hand.event])
+    in_hand = hand.in_hand
     question = asked(in_hand[place]) if place < len(in_hand) else None
     if question is not None:
         _reply(effects, question, None if value is None else CODEC.encode(value))

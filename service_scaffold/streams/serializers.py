@@ -26,7 +26,8 @@ import importlib.util
 import pickle
 from collections.abc import Callable
 from functools import reduce
-from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, Protocol, Union, get_args, get_origin
 
 import msgspec
 
@@ -308,8 +309,17 @@ def key_codec(serializer: object = None, annotation: Any = None) -> Coder:
         ConfigError: The serializer is unknown.
         TypeError: The serializer cannot decode into `annotation`.
     """
-    found = _for_key(annotation) if serializer is None else lookup(serializer)
-    return Coder(found.encode, found.decoder(annotation))
+    plain = _without_none(annotation)
+    found = _for_key(plain) if serializer is None else lookup(serializer)
+    return Coder(found.encode, found.decoder(plain))
+
+
+def _without_none(annotation: Any) -> Any:
+    """Return what a key is that there is: one of `str | None` is a str."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    left = tuple(one for one in get_args(annotation) if one is not NoneType)
+    return Union[left] if len(left) < len(get_args(annotation)) else annotation  # noqa: UP007
 
 
 def _for_key(annotation: Any) -> Serializer:

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from service_scaffold import errors
-from service_scaffold.clock import Clock
-from service_scaffold.streams.event import Event
-from service_scaffold.streams.joins import How, Lookup, join_of, lookup
-from service_scaffold.streams.plan import Hop, Plan, Source, Step, key_of
+from service_scaffold.streams.joins import How, join_of
+from service_scaffold.streams.keys import Key, key_of
+from service_scaffold.streams.plan import Hop, Plan, Source
+from service_scaffold.streams.reading import Readable, Reads
+from service_scaffold.streams.spans import Span
+from service_scaffold.streams.steps import Echo, Filter, Kind, Lookup, Process, Step
 
 
-class Reads(Protocol):
-    """Whoever reads a stream: a lane, or one who only finds out what the body does with it."""
-
-    @property
-    def clock(self) -> Clock: ...
-
-    async def next(self, *, keep: bool = False, until: float | None = None) -> Event | None: ...
-
-    def hop(self, stream: Stream, name: str, make: Callable[[str], Hop]) -> Hop: ...
-
-    def check(self, stream: Stream) -> None: ...
-
-    def skip(self, event: Event) -> None: ...
-
-    def batch_limit(self, wanted: int) -> int: ...
-
-    def ack_by_hand(self) -> None: ...
-
-    async def ack(self, event: Event) -> None: ...
-
-
-class Stream:
+class Stream(Readable):
     """The values of a topic, one after another.
 
     An event is finished when the next one is asked for. Each of the methods that return a stream
@@ -46,7 +25,6 @@ class Stream:
         lane: Who reads, None for a stream that is only declared.
         steps: What happens to each event before the body sees it.
         hops: What brings the events to the source.
-        tables: What the steps look into.
         others: Streams whose values come as well.
     """
 
@@ -57,15 +35,18 @@ class Stream:
         lane: Reads | None = None,
         steps: tuple[Step, ...] = (),
         hops: tuple[Hop, ...] = (),
-        tables: tuple[Lookup, ...] = (),
         others: tuple[Stream, ...] = (),
     ) -> None:
-        self.source = source
-        self.hops = hops
-        self.steps = steps
-        self.tables = tables
+        super().__init__(source, lane, steps, hops)
         self.others = others
-        self._lane = lane
+
+    @property
+    def kind(self) -> Kind:
+        """What values come out of it."""
+        kind = self.source.kind
+        for step in self.steps:
+            kind = step.kind(kind)
+        return kind
 
     @property
     def plan(self) -> Plan:
@@ -79,145 +60,16 @@ class Stream:
             root,
             self.hops,
             steps=self.steps,
-            tables=self.tables,
             others=[other.source for other in self.others],
             feeds=[hop for other in self.others for hop in other.hops],
         )
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        self._own.check(self)
-        return self
-
-    async def __anext__(self) -> Any:
-        event = await self._own.next()
-        if self.steps:
-            event = await self._through(event)
-        if event is None:
-            raise StopAsyncIteration  # it is read outside of agents, and has an end
-        return event.value
-
-    @property
-    def _own(self) -> Reads:
-        if self._lane is None:
-            raise errors.StreamError(
-                f'The stream of {self.source} is only declared; give it to @app.agent(...)'
-            )
-        return self._lane
-
-    def _following(self) -> Callable[[], Awaitable[Event | None]]:
-        """Return what gives the next event; the body iterates over this stream."""
-        lane = self._own
-        lane.check(self)
-        return self._next if self.steps else lane.next
-
-    async def _next(self, *, keep: bool = False, until: float | None = None) -> Event | None:
-        event = await self._own.next(keep=keep, until=until)
-        if event is None or not self.steps:
-            return event
-        return await self._through(event, keep=keep, until=until)
-
-    async def _through(
-        self, event: Event | None, *, keep: bool = False, until: float | None = None
-    ) -> Event | None:
-        lane = self._own
-        while event is not None:
-            seen: Event | None = event
-            for step in self.steps:
-                seen = await step(event)
-                if seen is None:
-                    break
-            if seen is not None:
-                return seen
-            if keep:
-                lane.skip(event)
-            event = await lane.next(keep=keep, until=until)
-        return None
-
     def _with(self, step: Step) -> Stream:
-        return self._like(steps=(*self.steps, step))
+        return self.after((*self.steps, step))
 
-    def _like(self, steps: tuple[Step, ...], tables: tuple[Lookup, ...] = ()) -> Stream:
-        return Stream(
-            self.source,
-            lane=self._lane,
-            steps=steps,
-            hops=self.hops,
-            tables=(*self.tables, *tables),
-            others=self.others,
-        )
-
-    # One at a time
-
-    async def items(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Iterate over `(key, value)`."""
-        following = self._following()
-        while (event := await following()) is not None:
-            yield event.key, event.value
-
-    async def events(self) -> AsyncIterator[Event]:
-        """Iterate over events: value, key, headers, timestamp."""
-        following = self._following()
-        while (event := await following()) is not None:
-            yield event
-
-    async def enumerate(self, start: int = 0) -> AsyncIterator[tuple[int, Any]]:
-        """Iterate over `(number, value)`; the number counts what this body has seen."""
-        following = self._following()
-        number = start
-        while (event := await following()) is not None:
-            yield number, event.value
-            number += 1
-
-    def noack(self) -> Stream:
-        """Return a stream whose events are finished by `await stream.ack(event)` alone."""
-        self._own.ack_by_hand()
-        return self._like(self.steps)
-
-    async def ack(self, event: Event) -> None:
-        """Finish an event; what was sent and written until now counts."""
-        await self._own.ack(event)
-
-    # In batches
-
-    async def take(self, max_: int, within: float | None = None) -> AsyncIterator[list[Any]]:
-        """Iterate over lists of up to `max_` values.
-
-        The events of a list are finished when the next list is asked for, together.
-
-        Args:
-            within: Seconds, from the first value on, after which a shorter list will do.
-        """
-        async for events in self.take_events(max_, within):
-            yield [event.value for event in events]
-
-    async def take_events(
-        self, max_: int, within: float | None = None
-    ) -> AsyncIterator[list[Event]]:
-        """Iterate over lists of up to `max_` events; see `take`."""
-        if max_ < 1:
-            raise ValueError(f'take needs at least 1, not {max_!r}')
-        lane = self._own
-        lane.check(self)
-        while (event := await self._next()) is not None:
-            batch = [event]
-            until = None if within is None else lane.clock.monotonic() + within
-            while len(batch) < lane.batch_limit(max_):
-                event = await self._next(keep=True, until=until)
-                if event is None:
-                    break
-                batch.append(event)
-            yield batch
-
-    async def take_with_timestamp(
-        self, max_: int, within: float | None = None, timestamp_field_name: str = 'timestamp'
-    ) -> AsyncIterator[list[Any]]:
-        """Iterate as `take` does; each value, a mapping, gets its event's time in epoch seconds.
-
-        Args:
-            timestamp_field_name: The key, in each value, of the time.
-        """
-        async for events in self.take_events(max_, within):
-            yield [{**event.value, timestamp_field_name: event.timestamp} for event in events]
+    def after(self, steps: tuple[Step, ...]) -> Stream:
+        """Return the same values after these steps, and no others."""
+        return Stream(self.source, lane=self._lane, steps=steps, hops=self.hops, others=self.others)
 
     # Into other partitions
 
@@ -258,17 +110,20 @@ class Stream:
         self,
         name: str,
         topic: Source | None,
-        key: Callable[[Event], Any] | None,
+        key: Key | None,
         key_type: Any,
         partitions: int | None,
     ) -> Stream:
-        source, steps = self._alone, self.steps
+        source, steps, kind = self._alone, self.steps, self.kind
 
         def make(prefix: str) -> Hop:
             if topic is not None:
                 return Hop(name, source, topic, key, steps, mover=f'{prefix}-{name}')
             target = source.derive(
-                f'{prefix}-{name}-repartition', key_type=key_type, partitions=partitions
+                f'{prefix}-{name}-repartition',
+                key_type=key_type,
+                partitions=partitions,
+                kind=kind,
             )
             return Hop(name, source, target, key, steps)
 
@@ -287,21 +142,17 @@ class Stream:
             )
         return self.source
 
-    def after(self, steps: tuple[Step, ...]) -> Stream:
-        """Return the stream of what is left after these steps."""
-        return self._like(steps)
-
     # Together with others
 
     def join(
         self,
         other: Any,
         *,
-        within: float | timedelta | None = None,
+        within: Span | None = None,
         how: How = 'inner',
-        grace: float | timedelta = 0.0,
+        grace: Span = 0.0,
         name: str | None = None,
-        idle_advance: float | timedelta | None = None,
+        idle_advance: Span | None = None,
     ) -> Stream:
         """Return pairs `(left, right)` of these values and those of another stream, or of a table.
 
@@ -324,8 +175,11 @@ class Stream:
         if not isinstance(other, Stream) and hasattr(other, 'changelog'):
             if within is not None:
                 raise TypeError('A table has no within=: it is looked into at the event')
-            step = lookup(other, how)
-            return self._like((*self.steps, step), tables=(other,))
+            if how not in ('inner', 'left'):
+                raise ValueError(
+                    f"A stream is joined to a table with how='inner' or 'left', not {how!r}"
+                )
+            return self._with(Lookup(other, always=how == 'left'))
         right = other if isinstance(other, Stream) else other.stream()
         make = join_of(self, right, within, grace, how, name, idle_advance)
         _ = self._alone, right._alone
@@ -369,30 +223,27 @@ class Stream:
         The others are finished.
         """
 
-        async def step(event: Event) -> Event | None:
-            answer = predicate(event.value)
-            if inspect.isawaitable(answer):
-                answer = await answer
-            return event if answer else None
-
-        return self._with(step)
+        return self._with(Filter(predicate))
 
     def add_processor(self, processor: Callable[[Any], Any]) -> Stream:
-        """Return a stream of what `processor`, sync or async, makes of each value."""
+        """Return a stream of what `processor`, sync or async, makes of each value.
 
-        async def step(event: Event) -> Event | None:
-            value = processor(event.value)
-            event.value = await value if inspect.isawaitable(value) else value
-            return event
-
-        return self._with(step)
+        Where the values go through a topic afterwards (`group_by`, `through`, joins of streams) the
+        function's return annotation says what they are; without one they are of the type that they
+        had before.
+        """
+        return self._with(Process(processor))
 
     def echo(self, *channels: Any) -> Stream:
-        """Return the same stream; each value is sent to these topics, too, with its key."""
+        """Return the same stream; each value is sent to these, too, with its key.
 
-        async def step(event: Event) -> Event | None:
-            for channel in channels:
-                await channel.send(key=event.key, value=event.value)
-            return event
+        Args:
+            channels: Topics, channels, agents.
 
-        return self._with(step)
+        Raises:
+            TypeError: One of them takes no values.
+        """
+        for channel in channels:
+            if not hasattr(channel, 'send'):
+                raise TypeError(f'{channel!r} takes no values; echo sends to topics and the like')
+        return self._with(Echo(channels))

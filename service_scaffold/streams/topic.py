@@ -10,10 +10,11 @@ from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord, TopicSpec
 from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams import serializers
-from service_scaffold.streams.effects import LANE
-from service_scaffold.streams.event import Acks, Event
+from service_scaffold.streams.effects import LANE, sent_at_ms
+from service_scaffold.streams.event import OWN_KEY, Acks, Event
 from service_scaffold.streams.pairs import PairSerializer
 from service_scaffold.streams.signals import Signal
+from service_scaffold.streams.steps import Kind
 from service_scaffold.streams.stream import Stream
 
 Guarantee = Literal['at_most_once', 'at_least_once', 'exactly_once']
@@ -155,27 +156,32 @@ class Topic:
         """The name that topics derived from this one begin with."""
         return self._outlet.prefixed(self.name)
 
-    def derive(self, name: str, *, key_type: Any, partitions: int | None) -> Topic:
-        """Return an internal topic for the same values by another key."""
+    @property
+    def kind(self) -> Kind:
+        """What values it has."""
+        return Kind(self._serializers[1], self.value_type)
+
+    def derive(self, name: str, *, key_type: Any, partitions: int | None, kind: Kind) -> Topic:
+        """Return an internal topic for values from here by another key."""
         return Topic(
             name,
             self._outlet,
             key_type=key_type,
-            value_type=self.value_type,
-            value_serializer=self._serializers[1],
+            value_type=kind.annotation,
+            value_serializer=kind.serializer,
             options=TopicOptions(partitions=partitions),
             internal=True,
             like=self,
         )
 
-    def paired(self, name: str, other: Any) -> Topic:
-        """Return an internal topic for pairs of values of this one and of another."""
+    def paired(self, name: str, left: Kind, right: Kind) -> Topic:
+        """Return an internal topic for pairs of values from here and from another one."""
         return Topic(
             f'{self._outlet.prefixed(name)}-pairs',
             self._outlet,
             key_type=self.key_type,
             key_serializer=self._serializers[0],
-            value_serializer=PairSerializer(self._value, other._value),
+            value_serializer=PairSerializer(left.coder, right.coder),
             internal=True,
             like=self,
         )
@@ -238,11 +244,11 @@ class Topic:
         """
         return await self._outlet.append(record)
 
-    async def forward(self, event: Event, key: Any = None) -> None:
+    async def forward(self, event: Event, key: Any = OWN_KEY) -> None:
         """Send an event's own bytes, headers and timestamp; see `Event.forward`."""
         message = event.message
         value = message.value
-        kept = message.key if key is None else self.encode_key(key)
+        kept = message.key if key is OWN_KEY else self.encode_key(key)
         record = NewRecord(
             self.name,
             self.encode_value(value) if _is_object(value) else value,
@@ -280,19 +286,14 @@ class Topic:
         timestamp: float | None = None,
         headers: Mapping[str, str | bytes] | None = None,
     ) -> NewRecord:
-        """Return the record of a value; its timestamp is that of the event in hand."""
-        if timestamp is not None:
-            at: int | None = int(timestamp * 1000)
-        else:
-            lane = LANE.get()
-            at = lane.current[-1].timestamp_ms if lane is not None and lane.current else None
+        """Return the record of a value; for its timestamp see `sent_at_ms`."""
         return NewRecord(
             self.name,
             None if value is None else self.encode_value(value),
             None if key is None else self.encode_key(key),
             encode_headers(headers) if headers else (),
             partition,
-            at,
+            sent_at_ms(timestamp),
         )
 
 

@@ -11,7 +11,7 @@ from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.agent import Agent, Body
 from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.channels import Channels
-from service_scaffold.streams.decision import OnError
+from service_scaffold.streams.decision import ErrorHook, OnError
 from service_scaffold.streams.duties import Duties
 from service_scaffold.streams.joins import Join
 from service_scaffold.streams.leader import Leading
@@ -267,10 +267,12 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
             if agent.may_hop:
                 agent.plan = await probe(agent)
         hops: dict[str, Hop] = {}
+        users: dict[str, set[ErrorHook]] = {}
         for agent in self.agents.values():
             for hop in agent.plan.all_hops:
                 self._check_same(hop, hops.setdefault(hop.mover, hop))
-        self.movers = [self._mover(hop) for hop in hops.values()]
+                users.setdefault(hop.mover, set()).add(agent.on_error)
+        self.movers = [self._mover(hop, users[hop.mover]) for hop in hops.values()]
         for topic in self._between():
             self.topics.setdefault(topic.name, topic)
         if self.elects or self.settings.elect:
@@ -285,15 +287,18 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
                 f' them a name= of its own'
             )
 
-    def _mover(self, hop: Hop) -> Agent:
-        """Return the agent of our own that does a hop."""
+    def _mover(self, hop: Hop, hooks: set[ErrorHook]) -> Agent:
+        """Return the agent of our own that does a hop; one agent's errors are judged by its hook."""
         if isinstance(hop, Join):
             name = hop.mover.removeprefix(self.prefixed(''))
             hop.table = JoinBuffer(hop, f'{name}-join', self.prefixed(f'{name}-join-changelog'))
             if not isinstance(self.tables.get(hop.table.name, hop.table), JoinBuffer):
                 raise errors.ConfigError(f'Table {hop.table.name}: a join needs this name')
             self.tables[hop.table.name] = hop.table
-        return Agent(hop.mover, hop.move, hop.plan, group=self.id)
+        mover = Agent(hop.mover, hop.move, hop.plan, group=self.id)
+        if len(hooks) == 1:
+            mover.on_error = hooks.pop()
+        return mover
 
     async def until_rest(self, limit_s: float) -> None:
         """Wait until some body waits for an event again, at most so long."""

@@ -47,6 +47,10 @@ class KeeperHand:
         return self.current[-1] if self.current else None
 
     @property
+    def in_hand(self) -> list[Event]:
+        return self.current
+
+    @property
     def effective(self) -> bool:
         return True
 
