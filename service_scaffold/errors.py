@@ -27,12 +27,19 @@ In brackets the builtin that a leaf also is, so that code written for plain Pyth
     │  ├─ Fenced                             a newer producer with the same id has taken over
     │  ├─ OffsetsLost                        committed offsets are no longer in the log
     │  └─ GenerationEnded                    the group has rebalanced; the commit came too late
-    └─ StreamError
-       ├─ CoPartitionError [ValueError]      topics that belong together differ in partitions
-       ├─ NotOwned [LookupError]             another worker has the partition of that key
-       ├─ OutsideAgent [TypeError]           a table was written where no event is handled
-       └─ StoreError                         the state of a table cannot be opened, read, written
-          └─ StoreDamaged                    it was moved aside; opened again, it is empty
+    ├─ StreamError
+    │  ├─ CoPartitionError [ValueError]      topics that belong together differ in partitions
+    │  ├─ NotOwned [LookupError]             another worker has the partition of that key
+    │  ├─ OutsideAgent [TypeError]           a table was written where no event is handled
+    │  └─ StoreError                         the state of a table cannot be opened, read, written
+    │     └─ StoreDamaged                    it was moved aside; opened again, it is empty
+    └─ AssetError
+       ├─ UnknownAttribute [KeyError]        the asset has no attribute of that id
+       ├─ BadRequest [ValueError]            arguments that the method does not take; see `errors`
+       ├─ UnknownMethod [LookupError]        the asset has no method of that name
+       ├─ AssetUnavailable [ConnectionError] its owner is away, so it cannot be asked
+       ├─ MethodFailed                       the method was called, and raised
+       └─ AssetFenced                        a newer owner has taken over; `assets.Fenced`
 
 Signals, raised by handlers and not errors: `Reject`, `RetryLater`, `RepeaterCancelled`.
 """
@@ -211,6 +218,55 @@ class StoreError(StreamError):
 
 class StoreDamaged(StoreError):
     """The local state is unreadable and was moved aside; opened again, it is empty."""
+
+
+class AssetError(ScaffoldError):
+    """Base of the errors of assets."""
+
+
+class UnknownAttribute(AssetError, KeyError):
+    """The asset has no attribute of that id, or none that is known yet."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class BadRequest(AssetError, ValueError):
+    """The arguments are none that the method takes.
+
+    Attributes:
+        errors: What is wrong, one sentence for each argument.
+    """
+
+    def __init__(self, message: str, errors: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class UnknownMethod(AssetError, LookupError):
+    """The asset has no method of that name."""
+
+
+class AssetUnavailable(AssetError, ConnectionError):
+    """The asset's owner is away, or went away before it answered."""
+
+
+class MethodFailed(AssetError):
+    """The method was called, and raised. Only type and message travel, never a traceback.
+
+    Attributes:
+        type: Name of the exception class on the owner's side.
+        message: Its text.
+    """
+
+    def __init__(self, method: str, type: str, message: str) -> None:
+        super().__init__(f'{method} failed: {type}: {message}')
+        self.type = type
+        self.message = message
+
+
+class AssetFenced(AssetError):
+    """A newer owner has taken the asset over: nothing more is published from here."""
 
 
 class Reject(Exception):

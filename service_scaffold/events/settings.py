@@ -28,6 +28,8 @@ def transport_settings(app: web.Application, role: str, url: str | None = None) 
         cert=config['eventbus_cert'],
         key=config['eventbus_key'],
         session_expiry_s=config['mqtt_session_expiry_s'],
+        lease_s=config['asset_lease_s'],
+        retention_s=config['asset_retention_s'],
         clock=features.get_clock(app),
         scope=app,
     )

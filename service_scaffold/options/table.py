@@ -185,7 +185,24 @@ EVENT_BUS_OPTIONS = (
     ),
 )
 
-OPTIONS = (NAME, *SERVICE_OPTIONS, *LOG_OPTIONS, *EVENT_BUS_OPTIONS)
+ASSET_OPTIONS = (
+    Option(
+        'asset-lease-s',
+        'Seconds of silence after which the owner of an asset counts as lost [%(default)s]',
+        type=values.lease_s,
+        default=15.0,
+        metavar='S',
+    ),
+    Option(
+        'asset-retention-s',
+        'Seconds for which RabbitMQ keeps the values of an asset without an owner [%(default)s]',
+        type=values.retention_s,
+        default=604_800,
+        metavar='S',
+    ),
+)
+
+OPTIONS = (NAME, *SERVICE_OPTIONS, *LOG_OPTIONS, *EVENT_BUS_OPTIONS, *ASSET_OPTIONS)
 """Every option that a service has without features of its own (and besides `-c/--config`)."""
 
 
@@ -194,3 +211,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     declaration.add_options(parser, SERVICE_OPTIONS, 'service')
     declaration.add_options(parser, LOG_OPTIONS, 'logging')
     declaration.add_options(parser, EVENT_BUS_OPTIONS, 'event bus')
+    declaration.add_options(parser, ASSET_OPTIONS, 'assets')

@@ -45,6 +45,16 @@ def limit_s(text: str) -> float:
     return _number(text, 'seconds', above=0.0)
 
 
+def lease_s(text: str) -> float:
+    """Take a number of seconds, at least one: brokers count in whole seconds."""
+    return _number(text, 'seconds', minimum=1)
+
+
+def retention_s(text: str) -> int:
+    """Take whole seconds, an hour at least."""
+    return _whole(text, 'seconds', 3600, 2**31 - 1)
+
+
 def mebibytes(text: str) -> float:
     """A finite number above 0."""
     return _number(text, 'MiB', above=0.0)

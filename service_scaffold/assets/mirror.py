@@ -1,0 +1,188 @@
+"""All assets as they are known here: a copy of the brokers' latest values, kept up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from service_scaffold import errors
+from service_scaffold.assets import record as records
+from service_scaffold.assets.record import ABOVE, AVAIL, BELOW, Stored
+from service_scaffold.assets.view import View
+
+LOGGER = logging.getLogger(__name__)
+
+
+def key_of(asset: str, attribute: str) -> str:
+    """Return the key of a record at the broker."""
+    return f'{asset}/{attribute}'
+
+
+class Mirror:
+    """What is known of every asset.
+
+    Args:
+        foreign: Told of each change that came from the broker: asset, attribute, record.
+        monotonic: The time that goes on.
+
+    Attributes:
+        reading: The broker's values are being read from their beginning.
+        views: The assets, by id; some of them unknown but watched.
+    """
+
+    def __init__(
+        self,
+        foreign: Callable[[str, str, Stored | None], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.reading = False
+        self.views: dict[str, View] = {}
+        self._foreign = foreign
+        self._seen: set[str] = set()
+        self._present: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._monotonic = monotonic
+        self._above: dict[str, set[str]] = defaultdict(set)
+        self._below: dict[str, set[str]] = defaultdict(set)
+
+    def view(self, asset: str) -> View:
+        """Return what is known of an asset, or nothing yet."""
+        view = self.views.get(asset)
+        if view is None:
+            view = self.views[asset] = View(asset)
+        return view
+
+    def known(self) -> Iterator[View]:
+        """Yield the assets that anything is known of."""
+        return (view for view in self.views.values() if view.known)
+
+    # References
+
+    def above(self, asset: str) -> frozenset[str]:
+        """Return the assets that `asset` stands below."""
+        return frozenset(self._above.get(asset, ()))
+
+    def below(self, asset: str) -> frozenset[str]:
+        """Return the assets that stand below `asset`."""
+        return frozenset(self._below.get(asset, ()))
+
+    def references_to(self, asset: str) -> list[tuple[str, str]]:
+        """Return asset and attribute of every reference that another one has to `asset`."""
+        ids = (ABOVE + asset, BELOW + asset)
+        return [
+            (other, id)
+            for other in self.above(asset) | self.below(asset)
+            for id in ids
+            if id in self.view(other)
+        ]
+
+    def _refer(self, asset: str, id: str, there: bool) -> None:
+        """Note, on both sides, a reference that has come or gone."""
+        above = id.startswith(ABOVE)
+        other = id.removeprefix(ABOVE if above else BELOW)
+        low, high = (asset, other) if above else (other, asset)
+        if there:
+            self._above[low].add(high)
+            self._below[high].add(low)
+        elif ABOVE + high not in self.view(low) and BELOW + low not in self.view(high):
+            self._above[low].discard(high)
+            self._below[high].discard(low)
+
+    # Changes
+
+    def put(self, asset: str, id: str, record: Stored | None) -> bool:
+        """Take a record, or drop one; False when a newer one is known."""
+        view = self.view(asset)
+        if not view.put(id, record):
+            return False
+        if id.startswith((ABOVE, BELOW)):
+            self._refer(asset, id, record is not None)
+        if id == AVAIL:
+            self._judge(view)
+        if record is None:
+            self._let_go(view)
+        return True
+
+    def _let_go(self, view: View) -> None:
+        if not view.known and not view.watches:
+            self.views.pop(view.id, None)
+
+    # From the broker
+
+    def begin(self) -> None:
+        """Take what comes from now on as the broker's values from their beginning."""
+        self.reading = True
+        self._seen.clear()
+
+    def take(self, key: str, body: bytes | None) -> None:
+        """Take a value from the broker."""
+        asset, _, id = key.partition('/')
+        record = None
+        if body is None:
+            self._seen.discard(key)
+        else:
+            try:
+                record = records.decode(body)
+            except errors.DecodeError as error:
+                LOGGER.warning('Ignoring %s: %s', key, error)
+                return
+            self._seen.add(key)
+        self.put(asset, id, record)
+        self._foreign(asset, id, record)
+
+    def end(self) -> dict[str, set[str]]:
+        """Return, by asset, the attributes that the broker does not have any more.
+
+        Called when the broker's values have come to their end.
+        """
+        self.reading = False
+        missing = {
+            view.id: {id for id in view.records if key_of(view.id, id) not in self._seen}
+            for view in self.known()
+        }
+        self._seen.clear()
+        return {asset: ids for asset, ids in missing.items() if ids}
+
+    # Presence
+
+    def meet(self) -> None:
+        """Forget who is there: it is told anew."""
+        self._present.clear()
+        self._since.clear()
+
+    def present(self, host: str) -> None:
+        """The process `host` is there."""
+        self._present.add(host)
+        self._turn(host, lost=False)
+
+    def gone(self, host: str) -> None:
+        """The process `host` is lost."""
+        self._present.discard(host)
+        self._turn(host, lost=True)
+
+    def judge(self, before: float) -> None:
+        """Take for lost whoever owns an asset since `before`, and has not been seen."""
+        for host, since in tuple(self._since.items()):
+            if since <= before:
+                del self._since[host]
+                if host not in self._present:
+                    self._turn(host, lost=True)
+
+    def _judge(self, view: View) -> None:
+        """An asset has a new word on its owner."""
+        if view.host in self._present:
+            self._mark(view, lost=False)
+        elif view.host and not view.lost:
+            self._since.setdefault(view.host, self._monotonic())
+
+    def _turn(self, host: str, *, lost: bool) -> None:
+        for view in tuple(self.known()):
+            if view.host == host:
+                self._mark(view, lost=lost)
+
+    def _mark(self, view: View, *, lost: bool) -> None:
+        was = view.available
+        view.lost = lost
+        if view.available != was:
+            view.tell(AVAIL)

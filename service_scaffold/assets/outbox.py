@@ -1,0 +1,180 @@
+"""What is on its way to the broker: in order, in batches, again after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from service_scaffold import errors
+from service_scaffold.backoff import Backoff
+from service_scaffold.clock import Clock
+
+LOGGER = logging.getLogger(__name__)
+
+BATCH = 1000
+"""How many records go out at once, at most."""
+
+Change = tuple[str, bytes | None]
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One record on its way.
+
+    Attributes:
+        key: Its key at the broker.
+        value: The record, None deletes.
+        may_go: Asked just before it goes out: raises when it must not.
+        done: Resolved by the broker's confirm; None for what nobody waits for.
+    """
+
+    key: str
+    value: bytes | None
+    may_go: Callable[[], None]
+    done: asyncio.Future[None] | None = field(default=None)
+
+
+class Outbox:
+    """Puts records, one batch after another.
+
+    Args:
+        send: Puts a batch; returns when the broker has confirmed it, raises a `TransportError` if
+            it has not.
+        clock: What pauses are measured with.
+    """
+
+    def __init__(self, send: Callable[[Sequence[Change]], Awaitable[None]], clock: Clock) -> None:
+        self._send = send
+        self._clock = clock
+        self._entries: deque[Entry] = deque()
+        self._posted: dict[str, Entry] = {}
+        self._wanted = asyncio.Event()
+        self._backoff = Backoff()
+        self._failures = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def post(self, key: str, value: bytes | None, may_go: Callable[[], None]) -> None:
+        """Have a record put some time soon; in place of an older one of that key, if unsent."""
+        older = self._posted.pop(key, None)
+        if older is not None:
+            self._entries.remove(older)
+        entry = self._posted[key] = Entry(key, value, may_go)
+        self._add(entry)
+
+    async def put(
+        self, changes: Sequence[Change], may_go: Callable[[], None], timeout_s: float
+    ) -> None:
+        """Put records; return when the broker has confirmed all.
+
+        Raises:
+            PublishError: (a ConnectionError) It has not, within `timeout_s`.
+        """
+        loop = asyncio.get_running_loop()
+        entries = [Entry(key, value, may_go, loop.create_future()) for key, value in changes]
+        for entry in entries:
+            self._add(entry)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(entry.done for entry in entries if entry.done))
+        except TimeoutError:
+            unsent = [entry for entry in entries if entry in self._entries]
+            raise errors.PublishError(
+                f'{changes[0][0]}: not confirmed within {timeout_s:g} s',
+                phase='connect' if len(unsent) == len(entries) else 'confirm',
+            ) from None
+        finally:
+            for entry in entries:
+                if entry in self._entries:
+                    self._entries.remove(entry)
+
+    def _add(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        self._idle.clear()
+        self._wanted.set()
+
+    async def flush(self, timeout_s: float) -> None:
+        """Wait until everything has been put.
+
+        Raises:
+            TimeoutError: Not within `timeout_s`.
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._idle.wait()
+
+    async def run(self) -> None:
+        """Put what comes, until cancelled."""
+        while True:
+            if not self._entries:
+                self._idle.set()
+                self._wanted.clear()
+                await self._wanted.wait()
+            batch = self._next()
+            if not batch:
+                continue
+            try:
+                await self._send([(entry.key, entry.value) for entry in batch])
+            except asyncio.CancelledError:
+                self._refuse(batch, errors.ConnectionLost('the service has stopped'))
+                raise
+            except Exception as error:  # noqa: BLE001  # told, and tried again
+                self._refuse(batch, error)
+                await self._clock.sleep(self._backoff.delay(self._failures))
+            else:
+                self._confirm(batch)
+
+    def _next(self) -> list[Entry]:
+        batch: list[Entry] = []
+        while self._entries and len(batch) < BATCH:
+            entry = self._entries.popleft()
+            if self._posted.get(entry.key) is entry:
+                del self._posted[entry.key]
+            try:
+                entry.may_go()
+            except errors.AssetError as error:
+                _settle(entry, error)
+            else:
+                batch.append(entry)
+        return batch
+
+    def _confirm(self, batch: list[Entry]) -> None:
+        if self._failures:
+            LOGGER.info('Attributes are published again, after %d failures', self._failures)
+        self._failures = 0
+        for entry in batch:
+            _settle(entry, None)
+
+    def _refuse(self, batch: list[Entry], error: Exception) -> None:
+        """Tell those who wait; keep for the next attempt what nobody waits for."""
+        again = [entry for entry in batch if entry.done is None]
+        newer = set(self._posted)
+        for entry in reversed(again):
+            if entry.key not in newer:
+                self._entries.appendleft(entry)
+                self._posted[entry.key] = entry
+                newer.add(entry.key)
+        if not isinstance(error, errors.ScaffoldError | OSError):
+            LOGGER.error('Publishing attributes failed unexpectedly', exc_info=error)
+        elif not self._failures and again:
+            LOGGER.warning('Attributes are not published, will keep trying: %s', error)
+        self._failures += 1
+        for entry in batch:
+            _settle(entry, error)
+
+
+def _settle(entry: Entry, error: Exception | None) -> None:
+    done = entry.done
+    if done is None or done.done():
+        return
+    if error is None:
+        done.set_result(None)
+        return
+    if not isinstance(error, errors.PublishError | errors.AssetError):
+        told = errors.PublishError(f'{entry.key}: {error}', phase='send')
+        told.__cause__ = error
+        error = told
+    done.set_exception(error)
+    done.exception()
