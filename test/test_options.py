@@ -69,6 +69,8 @@ def test_every_option_has_the_default_that_is_promised() -> None:
         'publish_timeout_s': 5.0,
         'connect_timeout_s': 10.0,
         'mqtt_session_expiry_s': 86400,
+        'asset_lease_s': 15.0,
+        'asset_retention_s': 604800,
     }
 
 
@@ -360,6 +362,8 @@ def test_a_wrong_variable_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         ('--pre-stop-s', 'soon'),
         ('--max-body-mib', '0'),
         ('--mqtt-session-expiry-s', '-1'),
+        ('--asset-lease-s', '0.5'),
+        ('--asset-retention-s', '60'),
         ('--trusted-proxies', '10.0.0.0/99'),
         ('--cors-origins', 'example.com'),
         ('--name', 'a/b'),
