@@ -10,6 +10,7 @@ from typing import Any
 from service_scaffold import errors
 from service_scaffold.journal import base
 from service_scaffold.journal.kafka_client import bounded, kafka_errors, translate
+from service_scaffold.journal.kafka_internals import track
 from service_scaffold.journal.partitioner import partition_of
 
 FEW = 16
@@ -193,9 +194,11 @@ class Appender:
 
     async def _count(self, topic: str) -> int:
         """Return how many partitions a topic has; asks the broker the first time."""
-        cluster = self._producer.client.cluster
-        partitions = cluster.partitions_for_topic(topic)
-        return len(partitions or await self._look_up(topic))
+        partitions = self._producer.client.cluster.partitions_for_topic(topic)
+        if not partitions:
+            return len(await self._look_up(topic))
+        track(self._producer, topic)
+        return len(partitions)
 
     async def _look_up(self, topic: str) -> set[int]:
         """Not the client's own way, which takes an outage for a topic that does not exist."""

@@ -16,6 +16,15 @@ from service_scaffold.journal.kafka_client import TopicPartition
 STOP_LIMIT_S = 0.8
 
 
+def track(producer: Any, topic: str) -> None:
+    """Have a producer's client ask for a topic at each of its updates.
+
+    At its start it learns of all topics, and asks for those alone that it has ever looked up: the
+    first look-up would make it forget the others, and wait for their leaders for ever.
+    """
+    producer.client._topics.add(topic)
+
+
 def untrack(producer: Any, topics: Iterable[str]) -> None:
     """Let a producer's client ask no more for topics until they are written to again.
 

@@ -49,6 +49,9 @@ async def topic(journal, unique) -> str:
     return unique
 
 
+ROUNDS = 10
+
+
 class Listener(RebalanceListener):
     """Notes what comes and goes; `revoking` and `assigning` may do more."""
 
@@ -207,6 +210,28 @@ async def test_records_without_a_key_go_to_all_partitions(journal, topic):
     outcome = await producer.produce(records(topic, *'abcdefgh', partition=None))
 
     assert outcome == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize('transactional', [True, False])
+async def test_a_topic_that_is_new_costs_the_others_nothing(journal, topic, transactional):
+    """What the client knew at its start stays known when it looks up another topic.
+
+    Records that wait for their turn would else wait for ever; which of them do is chance.
+    """
+    for number in range(ROUNDS):
+        fresh = f'{topic}-{number}'
+        producer = await journal.producer(fresh if transactional else None)
+        await journal.create([TopicSpec(fresh, 1)])
+        if transactional:
+            await producer.begin()
+        known = [NewRecord(topic, b'a', partition=n % 2) for n in range(6)]
+
+        async with asyncio.timeout(2):
+            outcome = await producer.produce([*known, NewRecord(fresh, b'b')])
+        if transactional:
+            await producer.commit()
+
+        assert all(isinstance(offset, int) for offset in outcome)
 
 
 async def test_a_partition_that_does_not_exist_fails_alone(journal, topic):
