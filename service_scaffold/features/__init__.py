@@ -1,5 +1,6 @@
 """Application-scoped objects with a lifecycle: start in order, stop in reverse."""
 
+from service_scaffold.features.families import Family, Histogram, Labels, Spread
 from service_scaffold.features.feature import ServiceFeature, Startup
 from service_scaffold.features.health import Health
 from service_scaffold.features.lifecycle import (
@@ -19,9 +20,13 @@ from service_scaffold.features.registry import (
 
 __all__ = [
     'LIFECYCLE',
+    'Family',
     'Health',
+    'Histogram',
+    'Labels',
     'Lifecycle',
     'ServiceFeature',
+    'Spread',
     'Startup',
     'State',
     'StopFailure',

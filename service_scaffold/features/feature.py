@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from enum import Enum
 
 from aiohttp import web
 
 from service_scaffold.features import registry
+from service_scaffold.features.families import Family, Histogram
 from service_scaffold.features.health import Health
 
 
@@ -74,3 +76,10 @@ class ServiceFeature(ABC):
     def health(self) -> Health | None:
         """Return how it is, from memory and at once; None when there is nothing to say."""
         return None
+
+    def metric_families(self) -> Iterable[Family | Histogram]:
+        """Return what it has counted, from memory and at once, for whoever asks for metrics.
+
+        Families of one name from several features become one.
+        """
+        return ()

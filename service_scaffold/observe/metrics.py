@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from service_scaffold.events import HANDLER_BUCKETS_S
-from service_scaffold.observe import durations, eventing
+from service_scaffold.features import Family, Histogram, Spread
+from service_scaffold.observe import durations, gathering
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -52,9 +52,8 @@ class Metrics:
         self.http = durations.HttpDurations()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.add_source(self._http_families)
-        self.add_source(lambda: _event_families(app))
-        self.add_source(lambda: _handler_families(app))
+        self.add_source(lambda: [_metric(self._requests())])
+        self.add_source(lambda: map(_metric, gathering.gather(app)))
 
     def add_source(self, families: Callable[[], Iterable[Metric]]) -> None:
         """Call `families` at each scrape and show the metric families it yields."""
@@ -67,45 +66,34 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def _http_families(self) -> Iterable[Metric]:
-        from prometheus_client.core import HistogramMetricFamily
-
-        family = HistogramMetricFamily(
+    def _requests(self) -> Histogram:
+        return Histogram(
             'http_request_duration_seconds',
             'Seconds from a request to its response, by route template.',
-            labels=('method', 'route', 'status'),
+            ('method', 'route', 'status'),
+            durations.BOUNDS_S,
+            [
+                ((each.method, each.route, each.status), Spread(each.counts, each.sum_s))
+                for each in self.http.series()
+            ],
         )
-        names = [*map(str, durations.BOUNDS_S), '+Inf']
-        for series in self.http.series():
-            buckets = list(zip(names, itertools.accumulate(series.counts), strict=True))
-            family.add_metric((series.method, series.route, series.status), buckets, series.sum_s)
-        yield family
 
 
-def _event_families(app: web.Application) -> Iterable[Metric]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+def _metric(family: Family | Histogram) -> Metric:
+    from prometheus_client import core
 
-    kinds = {'counter': CounterMetricFamily, 'gauge': GaugeMetricFamily}
-    for family in eventing.families(app):
-        metric = kinds[family.kind](family.name, family.help, labels=family.labels)
-        for labels, number in family.samples:
-            metric.add_metric(labels, number)
-        yield metric
-
-
-def _handler_families(app: web.Application) -> Iterable[Metric]:
-    from prometheus_client.core import HistogramMetricFamily
-
-    metric = HistogramMetricFamily(
-        'events_handler_duration_seconds',
-        'Seconds per handled message, retries included.',
-        labels=('exchange', 'routing', 'group'),
-    )
-    names = [*map(str, HANDLER_BUCKETS_S), '+Inf']
-    for labels, (counts, sum_s) in eventing.durations(app).items():
-        buckets = list(zip(names, itertools.accumulate(counts), strict=True))
-        metric.add_metric(labels, buckets, sum_s)
-    yield metric
+    if isinstance(family, Histogram):
+        histogram = core.HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        names = [*map(str, family.bounds), '+Inf']
+        for labels, spread in family.samples:
+            buckets = list(zip(names, itertools.accumulate(spread.counts), strict=True))
+            histogram.add_metric(labels, buckets, spread.sum)
+        return histogram
+    kind = core.CounterMetricFamily if family.kind == 'counter' else core.GaugeMetricFamily
+    metric = kind(family.name, family.help, labels=family.labels)
+    for labels, number in family.samples:
+        metric.add_metric(labels, number)
+    return metric
 
 
 def setup(app: web.Application) -> Metrics:

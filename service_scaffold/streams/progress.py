@@ -66,12 +66,17 @@ class Progress:
         return 100 if self.total <= 0 else min(100, 100 * self._done // self.total)
 
     @property
+    def left(self) -> int:
+        """How much is still to be read, counted in offsets."""
+        return max(0, self.total - self._done)
+
+    @property
     def left_s(self) -> float | None:
         """Seconds that the rest will take at the pace so far; None when nobody knows."""
         passed_s = self._now() - self._began_at
         if not self._done or passed_s <= 0:
             return None
-        return passed_s / self._done * max(0, self.total - self._done)
+        return passed_s / self._done * self.left
 
     def shown(self) -> dict[str, Any]:
         """Return what the status and pages say."""

@@ -20,6 +20,7 @@ from service_scaffold.journal.base import (
 from service_scaffold.streams.announcing import Announcer
 from service_scaffold.streams.committing import Committing
 from service_scaffold.streams.feeding import Feeding
+from service_scaffold.streams.lag import Lag
 from service_scaffold.streams.lane import Lane
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.neighbours import Neighbours
@@ -49,6 +50,7 @@ class Session(RebalanceListener):
         neighbours: The other workers.
         tasks: The partitions that are ours.
         layout: Which topics exist, None before the first look.
+        lag: How far it is behind; None before it is in the group.
         joined: Set as soon as the group has told which partitions are ours.
     """
 
@@ -65,6 +67,7 @@ class Session(RebalanceListener):
         url: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.layout: Layout | None = None
+        self.lag: Lag | None = None
         self.joined = asyncio.Event()
         self.topics = Topics(journal, settings)
         self._topology = topology
@@ -91,7 +94,9 @@ class Session(RebalanceListener):
             self._replied,
         )
         self.tasks = self._tasks.by_key
-        self._committing = Committing(self.tasks.values, settings.interval_s, clock, self._fail)
+        self._committing = Committing(
+            self.tasks.values, settings.interval_s, clock, self._fail, topology.checkpoints
+        )
         self._trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._stopping = False
 
@@ -118,6 +123,7 @@ class Session(RebalanceListener):
             lambda: self._committing.ask(self.tasks.values()),
         )
         self._feeding = feeding
+        self.lag = Lag(self._journal, self._member, self.tasks, self._clock)
         await self.look()
         parts: list[Awaitable[Any]] = [
             feeding.run(),
@@ -126,6 +132,7 @@ class Session(RebalanceListener):
             self._committing.run_when_asked(),
             self._topology.calls.serve(self._journal),
             feeding.resume_at_rest(),
+            self.lag.run(),
             *self.neighbours.parts(self._producer),
             self._watch(),
         ]

@@ -11,12 +11,14 @@ from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.agent import Agent, Body
 from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.channels import Channels
+from service_scaffold.streams.committing import CheckpointStats
 from service_scaffold.streams.decision import ErrorHook, OnError
 from service_scaffold.streams.duties import Duties
+from service_scaffold.streams.effects import DRY
 from service_scaffold.streams.joins import Join
 from service_scaffold.streams.leader import Leading
 from service_scaffold.streams.plan import Hop, Plan
-from service_scaffold.streams.probe import probe
+from service_scaffold.streams.probe import discover
 from service_scaffold.streams.rpc import Calls
 from service_scaffold.streams.runtime import Runtime
 from service_scaffold.streams.sending import Sending
@@ -42,6 +44,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         movers: Agents of our own that move events to other topics; known after `discover`.
         runtime: What it runs on, None while it does not.
         calls: What this process has asked its agents, and others of the same id.
+        checkpoints: How many there were, and how long they took.
     """
 
     def __init__(self, settings: StreamSettings) -> None:
@@ -53,6 +56,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         self.movers: list[Agent] = []
         self.runtime: Runtime | None = None
         self.calls = Calls(self)
+        self.checkpoints = CheckpointStats()
         self._rested = asyncio.Event()
         self._own_topics: list[Topic] = []
 
@@ -264,8 +268,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         """
         self._rested = asyncio.Event()  # one that was waited for belongs to its loop
         for agent in self.agents.values():
-            if agent.may_hop:
-                agent.plan = await probe(agent)
+            agent.plan = await discover(agent)
         hops: dict[str, Hop] = {}
         users: dict[str, set[ErrorHook]] = {}
         for agent in self.agents.values():
@@ -317,6 +320,8 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         Raises:
             PublishError: The application is not running, or the broker has not confirmed.
         """
+        if DRY.get():
+            return RecordMetadata(record.topic, record.partition, -1)
         if self.runtime is None:
             raise errors.PublishError(
                 f'{record.topic}: the application {self.id} is not running; send after its start'

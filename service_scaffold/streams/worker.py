@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from service_scaffold import errors, features, scheduler
 from service_scaffold.journal.base import Journal, NewRecord
+from service_scaffold.streams import metrics
 from service_scaffold.streams.forwarding import Forwarder, url_of
 from service_scaffold.streams.inlets import Inlets
 from service_scaffold.streams.liveness import Liveness
@@ -168,6 +169,12 @@ class Worker(features.ServiceFeature):
         return features.Health(
             ok=ready and 'missing_topics' not in detail, ready=ready, detail=detail
         )
+
+    def metric_families(self) -> Iterable[features.Family | features.Histogram]:
+        """Return what was counted, and how it is now."""
+        stalled = len(self._liveness.stalls)
+        yield from metrics.of_topology(self.topology)
+        yield from metrics.of_session(self.topology, self.session, self.recovering, stalled)
 
     @property
     def recovering(self) -> Mapping[tuple[str, int], Progress]:

@@ -29,6 +29,11 @@ class JoinBuffer(Table):
         )
         self._owner = join
 
+    @property
+    def late(self) -> int:
+        """How many values came when their time had passed already."""
+        return self._owner.late
+
     def keeper(self, state: PartitionState) -> JoinKeeper:
         """Return what lets time pass in a partition while no event comes."""
         return JoinKeeper(self._owner, state)
