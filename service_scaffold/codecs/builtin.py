@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from service_scaffold import errors
-from service_scaffold.codecs import base
+from service_scaffold.codecs import base, protobuf
 
 T = TypeVar('T')
 
@@ -19,6 +19,8 @@ def _foreign(value: Any) -> object:
     """Turn what msgspec does not know into what it knows."""
     if hasattr(value, 'model_dump'):  # a pydantic model
         return value.model_dump(mode='json')
+    if protobuf.is_message(value):
+        return protobuf.to_plain(value)
     if hasattr(value, 'tolist'):  # a NumPy scalar or array
         return value.tolist()
     raise NotImplementedError(f'{type(value).__name__} is not a type that can be encoded')

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from service_scaffold import errors
-from service_scaffold.codecs import base, builtin  # noqa: F401 - registers the codecs
+from service_scaffold.codecs import base, builtin, protobuf  # noqa: F401 - registers the codecs
 
 _RAW = (bytes, bytearray, memoryview)
 _UNTYPED = (None, Any, object, msgspec.UNSET)
@@ -59,8 +60,8 @@ class Decoder:
 
     Args:
         annotation: `bytes` gets the raw body; `str` a JSON string, or the text of `text/plain`;
-            a `msgspec.Struct`, dataclass, TypedDict, pydantic model or builtin container is
-            validated; None, `object` and `Any` take whatever comes.
+            a `msgspec.Struct`, dataclass, TypedDict, pydantic model, generated Protocol Buffers
+            class or builtin container is validated; None, `object` and `Any` take whatever comes.
 
     Attributes:
         json: Decodes a JSON body, the fast path; raises what `failure` can translate.
@@ -72,11 +73,14 @@ class Decoder:
     def __init__(self, annotation: Any = None) -> None:
         self.annotation = annotation
         self._model = annotation if hasattr(annotation, 'model_validate_json') else None
+        self._protobuf = isinstance(annotation, type) and protobuf.is_message(annotation)
         self.json: Callable[[bytes], Any]
         if annotation is bytes:
             self.json = bytes
         elif self._model is not None:
             self.json = self._model.model_validate_json
+        elif self._protobuf:
+            self.json = functools.partial(protobuf.parse_json, annotation)
         elif annotation in _UNTYPED:
             self.json = msgspec.json.Decoder().decode
         else:
@@ -94,6 +98,8 @@ class Decoder:
                 return self.json(body)
             if self.annotation is bytes:
                 return body
+            if self._protobuf and base.essence(content_type) in protobuf.CONTENT_TYPES:
+                return protobuf.parse(self.annotation, body)
             return self._convert(decode(body, content_type))
         except errors.CodecError:
             raise
@@ -116,6 +122,8 @@ class Decoder:
             return value
         if self._model is not None:
             return self._model.model_validate(value)
+        if self._protobuf:
+            return protobuf.from_plain(self.annotation, value)
         return msgspec.convert(value, self.annotation)
 
     def failure(self, error: Exception) -> errors.DecodeError:
