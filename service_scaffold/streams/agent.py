@@ -19,9 +19,6 @@ from service_scaffold.streams.reading import Reads
 from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.topic import Topic
 
-HOPS = frozenset({'group_by', 'through', 'join', 'left_join', 'inner_join', 'outer_join'})
-"""Methods of a stream that say where the body reads from."""
-
 Body = Callable[[Any], Any]
 """`async def body(stream)`: a coroutine function, or an async generator."""
 
@@ -132,13 +129,6 @@ class Agent(Askable):
         plan = self._declared
         others = tuple(Stream(topic) for topic in plan.inputs[1:])
         return Stream(plan.input, lane=reader, hops=plan.hops, steps=plan.steps, others=others)
-
-    @property
-    def may_hop(self) -> bool:
-        """Whether the body's code names something that moves events to another topic."""
-        plain = inspect.unwrap(self.body)
-        code = getattr(plain, '__code__', None)
-        return code is None or not HOPS.isdisjoint(code.co_names)
 
     def check_hops(self, count: int) -> None:
         """Make sure that a body iterates over the last of the streams that it has made.

@@ -12,7 +12,7 @@ from service_scaffold import codecs, errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Headers
 from service_scaffold.streams import serializers
-from service_scaffold.streams.effects import LANE, sent_at_ms
+from service_scaffold.streams.effects import DRY, LANE, sent_at_ms
 from service_scaffold.streams.event import OWN_KEY, Acks, Event
 from service_scaffold.streams.loose import Iterated, Loose
 from service_scaffold.streams.steps import Kind
@@ -184,6 +184,8 @@ class Channel:
 
     async def append(self, record: ChannelRecord) -> None:
         """Append a record, waiting while the channel is full."""
+        if DRY.get():
+            return
         await self._until_room()
         self._append(record)
 

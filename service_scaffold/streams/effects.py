@@ -109,6 +109,9 @@ class Hand(Protocol):
 LANE: ContextVar[Hand | None] = ContextVar('service_scaffold_lane', default=None)
 """The lane in whose task the caller runs; set once per lane, so that it costs nothing per event."""
 
+DRY: ContextVar[bool] = ContextVar('service_scaffold_dry', default=False)
+"""Whether what runs here is only tried, before the start: what it sends goes nowhere."""
+
 
 def current_event() -> Event:
     """Return the event that is being handled: of a batch the last one.

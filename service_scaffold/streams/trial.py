@@ -17,7 +17,7 @@ from service_scaffold.streams.channel import ChannelRecord
 from service_scaffold.streams.effects import Effects
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.lane import Lane
-from service_scaffold.streams.probe import probe
+from service_scaffold.streams.probe import discover
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.stores.memory import MemoryBackend
 from service_scaffold.streams.topic import Topic
@@ -159,8 +159,7 @@ class Trial:
         """Run the body meanwhile; the agent is left as it was."""
         agent = self.agent
         before = agent.plan, agent.on_rest, agent.sinks
-        if agent.may_hop:
-            agent.plan = await probe(agent)
+        agent.plan = await discover(agent)
         agent.on_rest = self._changed.set
         agent.sinks = [self.note, *agent.sinks]
         try:
