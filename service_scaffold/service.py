@@ -13,17 +13,19 @@ import logging
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast, overload
 
 from aiohttp import web
 
 from service_scaffold import errors, features, logs, options, server, stopping
-from service_scaffold.http import apidoc, cors, forwarded, front, health, validation
+from service_scaffold.http import apidoc, cors, forwarded, front, health, validation, wsgi
 from service_scaffold.http import prefix as prefixes
 from service_scaffold.observe import metrics
 from service_scaffold.options import streams as stream_options
 
 LOGGER = logging.getLogger(__name__)
+
+App = TypeVar('App', bound=web.Application)
 
 CONFIG = options.CONFIG
 """`app[CONFIG]` is the dict of options; `app['config']` is the same."""
@@ -37,6 +39,7 @@ def create_parser(default_name: str | None = None) -> options.OptionParser:
     """
     parser = options.create_parser(default_name)
     stream_options.add_arguments(parser)
+    wsgi.add_arguments(parser)
     return parser
 
 
@@ -70,13 +73,22 @@ def create_app(
     return make_app(config)
 
 
-def make_app(config: dict[str, Any]) -> web.Application:
+@overload
+def make_app(config: dict[str, Any]) -> web.Application: ...
+@overload
+def make_app(config: dict[str, Any], kind: type[App]) -> App: ...
+def make_app(
+    config: dict[str, Any], kind: type[web.Application] = web.Application
+) -> web.Application:
     """Return an application of options that were read before; nothing else is done.
 
     `create_app` does the reading, and sets up logging.
+
+    Args:
+        kind: What is made.
     """
     # Rounded up: 0 would be no limit.
-    app = web.Application(client_max_size=math.ceil(cast(float, config['max_body_mib']) * 2**20))
+    app = kind(client_max_size=math.ceil(cast(float, config['max_body_mib']) * 2**20))
     options.store_config(app, config)
     # First of all, so that on_startup handlers appended later find the features started.
     features.get_lifecycle(app)

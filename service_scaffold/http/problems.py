@@ -101,15 +101,22 @@ def from_http_exception(error: web.HTTPException) -> web.Response:
     return answer
 
 
-def from_error(request: web.BaseRequest, error: Exception, *, debug: bool) -> web.Response:
+def from_error(
+    request: web.BaseRequest, error: Exception, *, debug: bool, status: int | None = None
+) -> web.Response:
     """Log an exception that a handler let through, once, and return the response for it.
 
     A body that cannot be received is a 400, a broker that is away a 503, a limit that ran out a
     504, anything else a 500 (logged with its traceback). A client that leaves in the middle of a
     stream is no failure of ours. With `debug` the problem holds type, text and traceback of the
     exception, without the credentials of URLs.
+
+    Args:
+        status: Answer with this one, whatever the exception.
     """
-    status = next((code for kind, code in _STATUS_BY_ERROR if isinstance(error, kind)), 500)
+    status = status or next(
+        (code for kind, code in _STATUS_BY_ERROR if isinstance(error, kind)), 500
+    )
     path = request.rel_url.raw_path  # as it was sent: decoded, it may hold line breaks
     if _has_gone(request) and isinstance(error, ConnectionResetError):
         LOGGER.debug('%s %s: the client has gone', request.method, path)
