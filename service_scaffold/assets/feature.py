@@ -52,6 +52,7 @@ class AssetsFeature(features.ServiceFeature):
         self._settings = transport_settings(app, 'assets')
         self._clock = features.get_clock(app)
         self.publish_timeout_s = self._settings.publish_timeout_s
+        self.connect_timeout_s = self._settings.connect_timeout_s
         self.owned: dict[str, OwnedAsset] = {}
         self._wanted = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -244,10 +245,10 @@ class AssetsFeature(features.ServiceFeature):
             OwnedAsset(
                 self,
                 id,
-                kind,
-                path,
-                declarations.named(attributes or {}),
-                Answering(id, found),
+                kind=kind,
+                path=path,
+                attributes=declarations.named(attributes or {}),
+                methods=Answering(id, found),
             )
         )
 

@@ -47,16 +47,23 @@ class OwnedAsset:
         id: The asset's id.
         methods: What others may call.
         writer: What publishes its records.
+        early: What was assigned before it was claimed.
+
+    Raises:
+        ValueError: An id is not allowed, or a declared value is no JSON.
+        TypeError: An attribute and a method have one name.
     """
 
     def __init__(
         self,
         surroundings: Surroundings,
         id: str,
-        kind: str,
-        path: str,
+        *,
         attributes: Mapping[str, Declared],
         methods: Answering,
+        kind: str = '',
+        path: str = '',
+        early: Mapping[str, Any] | None = None,
     ) -> None:
         self.id = records.check_asset_id(id)
         self.methods = methods
@@ -65,8 +72,10 @@ class OwnedAsset:
         self._kind = kind
         self._path = path
         self._declared = {records.check_attribute_id(name): attributes[name] for name in attributes}
-        self._early: dict[str, Any] = {}
+        self.early = dict(early or {})
         self._answering: events.EventSubscription | None = None
+        for name, declared in self._declared.items():
+            records.check_value(id, name, declared.start_value)
         both = sorted(name for name in attributes if name in methods)
         if both:
             raise TypeError(f'{id}: {both[0]!r} is an attribute and a method')
@@ -97,8 +106,8 @@ class OwnedAsset:
             UnknownAttribute: (a KeyError) Neither declared nor set.
         """
         declared = self._declared.get(id)
-        if declared is not None and (id in self._early or id not in self._view):
-            value = self._early.get(id, declared.start_value)
+        if declared is not None and (id in self.early or id not in self._view):
+            value = self.early.get(id, declared.start_value)
             return Attribute(self.id, id, value, declared.kind, declared.tag, 0.0, 'stale')
         return self._view.attribute(id)
 
@@ -150,7 +159,7 @@ class OwnedAsset:
         """
         value = self._checked(id, value)
         if not self.writer.epoch:
-            self._early[id] = value
+            self.early[id] = value
             return
         self.writer.check()
         declared = self._declared[id]
@@ -190,9 +199,9 @@ class OwnedAsset:
         made.update(self._declarations())
         if made:
             await self.writer.put(made)
-        for id, value in self._early.items():
+        for id, value in self.early.items():
             self.assign(id, value)
-        self._early.clear()
+        self.early.clear()
         if self.methods:
             self._answering = self._around.answer(self)
 
@@ -201,7 +210,7 @@ class OwnedAsset:
         made = {
             id: self._record(id, records.check_value(self.id, id, declared.value))
             for id, declared in self._declared.items()
-            if declared.has_value and id not in self._early
+            if declared.has_value and id not in self.early
         }
         for name, contract in self.methods.contracts().items():
             made[name] = make(contract, 'method', 'Method')

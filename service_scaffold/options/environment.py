@@ -12,6 +12,9 @@ _ALIASES = {
     'ROOT_PATH': 'SERVICE_ROOT_PATH',
     'STORAGE': 'SERVICE_STORAGE',
     'APP_UUID': 'SERVICE_NAME',
+    'APPLICATION_VERSION': 'SERVICE_APPLICATION_VERSION',
+    'APPLICATION_MANUFACTURER': 'SERVICE_APPLICATION_MANUFACTURER',
+    'APPLICATION_LICENSE': 'SERVICE_APPLICATION_LICENSE',
 }
 
 
@@ -32,4 +35,7 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
             prepared.setdefault(name, prepared[alias])
     if 'KAFKA_BROKER' in prepared:
         prepared.setdefault('SERVICE_EVENTBUS_URL', f'kafka://{prepared["KAFKA_BROKER"]}')
+    if prepared.get('SWARM_REPLICAS', '1') != '1':
+        slot = prepared.get('SWARM_TASK_SLOT', 'SWARM_REPLICAS without SWARM_TASK_SLOT')
+        prepared.setdefault('SERVICE_REPLICA', slot)
     return prepared

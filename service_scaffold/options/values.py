@@ -55,6 +55,11 @@ def retention_s(text: str) -> int:
     return _whole(text, 'seconds', 3600, 2**31 - 1)
 
 
+def replica(text: str) -> int:
+    """Take the number of a replica, from 1."""
+    return _whole(text, 'a replica', 1, 2**31 - 1)
+
+
 def mebibytes(text: str) -> float:
     """A finite number above 0."""
     return _number(text, 'MiB', above=0.0)

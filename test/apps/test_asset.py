@@ -1,0 +1,154 @@
+"""`AssetApp`: an application that is an asset."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from service_scaffold import assets
+from service_scaffold.apps.asset import AssetApp
+from test.events.conftest import until
+
+
+class Mill(AssetApp):
+    """A machine with a sensor, a mode, and one method."""
+
+    temperature = assets.sample(tag='Temp')
+    mode = assets.event('IDLE', tag='Mode')
+    stopped = 0
+
+    @assets.method(description='Move the table')
+    async def move(self, x: float, y: float) -> str:
+        self.mode = 'RUN'
+        return f'{x}/{y}'
+
+    async def async_main_loop(self) -> None:
+        await asyncio.Event().wait()
+
+    def app_event_loop_stopped(self) -> None:
+        self.stopped += 1
+
+
+class Blocking(AssetApp):
+    """Works in a thread."""
+
+    count = assets.sample(0)
+
+    def main_loop(self) -> None:
+        while not self.stopping.is_set():
+            self.sync.set('count', self.count.value + 1)
+            self.sleep(0.01)
+
+
+def make(kind: type[AssetApp], name: str = 'mill-1', **keywords: Any) -> Any:
+    return kind(name, host='127.0.0.1', port=0, test_mode=True, **keywords)
+
+
+async def test_it_is_available_when_it_has_started_and_not_when_it_has_stopped() -> None:
+    mill = make(Mill)
+    await mill.start()
+    assert mill.avail.value == assets.AVAILABLE
+    assert (mill.mode.value, mill.mode.tag, mill.mode.quality) == ('IDLE', 'Mode', 'good')
+    assert mill.temperature.value == assets.UNAVAILABLE
+    mill.temperature = 21.5
+    assert mill.temperature.value == 21.5
+    await mill.stop()
+    assert mill.avail.value == assets.UNAVAILABLE
+    assert mill.stopped == 1
+
+
+async def test_it_may_be_started_and_stopped_again() -> None:
+    mill = make(Mill)
+    for _ in range(2):
+        await mill.start()
+        assert mill.avail.value == assets.AVAILABLE
+        await mill.stop()
+    assert mill.stopped == 2
+
+
+async def test_its_methods_are_called_by_others() -> None:
+    mill = make(Mill)
+    await mill.start()
+    try:
+        proxy = await mill.open('mill-1')
+        assert await proxy.request('move', x=1, y=2) == '1.0/2.0'
+        assert mill.mode.value == 'RUN'
+        assert proxy['application_manufacturer'].value == 'OpenFactory'
+        assert proxy['application_license'].tag == 'Application.License'
+    finally:
+        await mill.stop()
+
+
+async def test_a_main_loop_in_a_thread_sets_attributes_and_ends_with_the_application() -> None:
+    app = make(Blocking)
+    await app.start()
+    await until(lambda: app.count.value > 3)
+    await app.stop()
+    assert app.stopping.is_set()
+
+
+@pytest.mark.parametrize('blocking', [True, False])
+async def test_a_loop_that_raises_is_logged_once_and_ends_with_status_1(
+    blocking: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: AssetApp) -> None:
+        raise ZeroDivisionError('too fast')
+
+    async def fail_async(self: AssetApp) -> None:
+        raise ZeroDivisionError('too fast')
+
+    name = 'main_loop' if blocking else 'async_main_loop'
+    app = make(type('Failing', (AssetApp,), {name: fail if blocking else fail_async}))
+    assert await app.async_run() == 1
+    assert sum('main loop; stopping' in record.message for record in caplog.records) == 1
+
+
+async def test_a_loop_that_returns_ends_with_status_0() -> None:
+    async def end(self: AssetApp) -> None:
+        return None
+
+    app = make(type('Ending', (AssetApp,), {'async_main_loop': end}))
+    assert await app.async_run() == 0
+
+
+async def test_without_a_loop_nothing_starts() -> None:
+    with pytest.raises(NotImplementedError, match='must override main_loop or async_main_loop'):
+        await make(AssetApp).async_run()
+
+
+def test_two_loops_are_refused() -> None:
+    both = type('Both', (Blocking,), {'async_main_loop': Mill.async_main_loop})
+    with pytest.raises(TypeError, match='Both overrides main_loop and async_main_loop'):
+        make(both)
+
+
+def test_what_it_shows_is_taken_from_the_environment_when_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert make(Mill).APPLICATION_VERSION == 'latest'
+    monkeypatch.setenv('APPLICATION_VERSION', '2.1')
+    assert make(Mill).APPLICATION_VERSION == '2.1'
+    own = type('Own', (Mill,), {'APPLICATION_VERSION': '3'})
+    assert make(own).APPLICATION_VERSION == '3'
+
+
+def test_a_replica_has_its_number_in_its_id(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('SWARM_REPLICAS', '3')
+    monkeypatch.setenv('SWARM_TASK_SLOT', '2')
+    mill = make(Mill)
+    assert (mill.asset.id, mill.config['name']) == ('mill-1-2', 'mill-1')
+    monkeypatch.delenv('SWARM_TASK_SLOT')
+    with pytest.raises(SystemExit):
+        make(Mill)
+    assert 'SWARM_REPLICAS without SWARM_TASK_SLOT' in capsys.readouterr().err
+
+
+async def test_its_logger_puts_the_id_in_front(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        make(Mill).logger.info('Counter: %d', 1)
+    assert caplog.messages == ['[mill-1] Counter: 1']
