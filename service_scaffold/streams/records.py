@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, dataclass_transform
+from uuid import UUID
 
 import msgspec
 
@@ -32,6 +35,12 @@ def _without_settled(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if ours is not ... and value != ours:
             raise TypeError(f'{name}: {option}={value!r} is not offered: {advice}')
     return rest
+
+
+_OBJECTS = (datetime, date, time, timedelta, Decimal, UUID, bytes)
+_PLAIN = (dict, str, int, float, bytes)
+"""What stands in a body for objects of other types."""
+_AS_WELL = {int: float}
 
 
 @dataclass_transform(field_specifiers=(msgspec.field,))
@@ -119,10 +128,15 @@ class Record(msgspec.Struct, metaclass=RecordType):
         Raises:
             InvalidBody: One does not fit; the message names it.
         """
+        name = type(self).__name__
         try:
-            msgspec.convert(msgspec.to_builtins(self), type(self))
+            plain = msgspec.to_builtins(self, builtin_types=_OBJECTS)
+            wanted = msgspec.convert(plain, type(self))
         except (msgspec.ValidationError, TypeError) as error:
-            raise errors.InvalidBody(f'Not a {type(self).__name__}: {error}') from error
+            raise errors.InvalidBody(f'Not a {name}: {error}') from error
+        wrong = _unconverted(self, wanted)
+        if wrong is not None:
+            raise errors.InvalidBody(f'Not a {name}: {wrong}')
 
 
 class FieldRef(NamedTuple):
@@ -159,6 +173,31 @@ def field_of(key: object) -> str:
 def serializer_of(annotation: object) -> str | None:
     """Return the `serializer` option of a record class, None for any other type."""
     return annotation.__serializer__ if isinstance(annotation, RecordType) else None
+
+
+def _unconverted(value: Any, wanted: Any, path: str = '$') -> str | None:
+    """Tell where a value stands for the one that a body with it would become; None: nowhere."""
+    if isinstance(wanted, msgspec.Struct) and isinstance(value, type(wanted)):
+        pairs = [
+            (f'.{name}', getattr(value, name), getattr(wanted, name)) for name in _names(wanted)
+        ]
+    elif isinstance(wanted, dict) and isinstance(value, dict):
+        keys = zip(value, wanted, strict=True)
+        pairs = [('[...]', *both) for both in keys]
+        pairs += [('[...]', *both) for both in zip(value.values(), wanted.values(), strict=True)]
+    elif isinstance(wanted, list | tuple) and isinstance(value, list | tuple):
+        both = zip(value, wanted, strict=True)
+        pairs = [(f'[{place}]', one, other) for place, (one, other) in enumerate(both)]
+    elif type(value) not in _PLAIN or type(wanted) in (type(value), _AS_WELL.get(type(value))):
+        return None
+    else:
+        return f'Expected `{type(wanted).__name__}`, got `{type(value).__name__}` - at `{path}`'
+    found = (_unconverted(one, other, path + at) for at, one, other in pairs)
+    return next((wrong for wrong in found if wrong is not None), None)
+
+
+def _names(record: msgspec.Struct) -> tuple[str, ...]:
+    return record.__struct_fields__
 
 
 def _plain(value: object) -> object:

@@ -269,10 +269,14 @@ def register(name: str, serializer: object) -> None:
 def lookup(serializer: object) -> Serializer:
     """Return the serializer of a name, a chain of names or a content type; or one from an object.
 
+    A class is called without arguments.
+
     Raises:
         ConfigError: The name is unknown, or needs a package that is not installed.
         TypeError: The object is neither a serializer nor a codec.
     """
+    if isinstance(serializer, type):
+        serializer = serializer()
     if isinstance(serializer, str):
         links = [_named(name.strip()) for name in serializer.split('|')]
         return links[0] if len(links) == 1 else _Chain(links)

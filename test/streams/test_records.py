@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import pickle
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -27,6 +29,10 @@ class Order(Record):
     amount: float = 0.0
     items: list[Item] = []
     note: str | None = None
+
+
+class Size(enum.Enum):
+    SMALL = 'small'
 
 
 class Export(Order, kw_only=True, serializer='msgpack'):
@@ -180,6 +186,48 @@ def test_validate_finds_what_a_constructor_let_in() -> None:
 )
 def test_validate_lets_pass_what_fits(record: Record) -> None:
     record.validate()
+
+
+class Everything(Record):
+    at: datetime
+    price: Decimal = Decimal(1)
+    item: Item | None = None
+    items: dict[str, list[Item]] = {}
+    size: Size = Size.SMALL
+    body: bytes = b''
+    share: float = 1
+    whatever: Any = None
+
+
+@pytest.mark.parametrize(
+    ('fields', 'told'),
+    [
+        ({'at': '2026-01-01T00:00:00Z'}, r'Expected `datetime`, got `str` - at `\$\.at`'),
+        ({'price': '1.5'}, r'Expected `Decimal`, got `str` - at `\$\.price`'),
+        ({'item': {'name': 'cup'}}, r'Expected `Item`, got `dict` - at `\$\.item`'),
+        ({'items': {'a': [{'name': 'cup'}]}}, r'Expected `Item`, got `dict`'),
+        ({'size': 'small'}, r'Expected `Size`, got `str` - at `\$\.size`'),
+        ({'body': 'YQ=='}, r'Expected `bytes`, got `str` - at `\$\.body`'),
+    ],
+)
+def test_what_stands_in_a_body_for_a_value_is_not_that_value(fields, told) -> None:
+    with pytest.raises(errors.InvalidBody, match=told):
+        Everything(**{'at': datetime.now(UTC), **fields}).validate()
+
+
+def test_any_value_is_let_pass_where_any_is_declared() -> None:
+    now = datetime.now(UTC)
+    for value in (
+        now,
+        Item('cup'),
+        [Item('cup')],
+        {'at': now},
+        Size.SMALL,
+        (1, 2),
+        {3},
+        Decimal(1),
+    ):
+        Everything(now, items={'a': [Item('cup')]}, whatever=value).validate()
 
 
 def test_validate_tells_of_a_value_that_nothing_can_encode() -> None:

@@ -261,7 +261,7 @@ def test_any_text_or_bytes_key_round_trips(key: str | bytes) -> None:
         ('json|binray', "did you mean 'binary'"),
         ('protobuf', 'known are binary, json'),
         ('', 'known are'),
-        ('application/protobuf', 'application/protobuf'),
+        ('application/unheard', 'application/unheard'),
     ],
 )
 def test_an_unknown_name_is_a_config_error(name: str, told: str) -> None:
@@ -290,6 +290,19 @@ def test_a_codec_of_ones_own_is_registered_by_name() -> None:
         value_codec('reversed').decode(b'x')
     with pytest.raises(errors.InvalidBody, match='str'):
         value_codec('reversed', str).decode(b'321')
+
+
+def test_a_class_is_as_good_as_an_object_of_it() -> None:
+    class Reversed:
+        def encode(self, value: str) -> bytes:
+            return value[::-1].encode()
+
+        def decode(self, body: bytes) -> str:
+            return body.decode()[::-1]
+
+    codec = value_codec(Reversed, str)
+    assert codec.encode('ab') == b'ba'
+    assert codec.decode(b'ba') == 'ab'
 
 
 def test_an_object_is_used_as_it_is() -> None:
