@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from service_scaffold import service, streams
+from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.topology import Topology
 
 
@@ -55,6 +56,31 @@ def declare_windows(flow: Topology, topic: str) -> None:
             sums[event.key] += event.value
 
 
+def declare_join(flow: Topology, topic: str) -> None:
+    """Declare the join of `{topic}` and `{topic}.right`, sent to `{topic}.out` as lists."""
+    left = flow.topic(topic, value_type=int, partitions=4)
+    right = flow.topic(f'{topic}.right', value_type=int, partitions=4)
+    out = flow.topic(f'{topic}.out', partitions=3)
+    pairs = left.stream().join(right.stream(), within=1.0, how='outer', grace=1800, name='pairs')
+
+    @flow.agent(pairs, sink=[out])
+    async def pass_on(stream):  # type: ignore[no-untyped-def]
+        async for pair in stream:
+            yield list(pair)
+
+
+def declare_asked(flow: Topology, work_s: float) -> Agent:
+    """Declare the agent `double`, which takes its time to answer."""
+
+    @flow.agent()
+    async def double(stream):  # type: ignore[no-untyped-def]
+        async for number in stream:
+            await asyncio.sleep(work_s)
+            yield number * 2
+
+    return double
+
+
 def _is_first(mark: Path) -> bool:
     try:
         mark.touch(exist_ok=False)
@@ -75,12 +101,18 @@ def main() -> None:
     parser.add_argument('--blocked', type=Path, help='made by whoever blocks: nobody does again')
     parser.add_argument('--blocks-s', type=float, default=0.0, help='and for how long')
     parser.add_argument('--windows', type=int, default=0, help='1: sums in windows, and no echo')
+    parser.add_argument('--joins', type=int, default=0, help='1: joins two topics, and no echo')
+    parser.add_argument('--asked', type=int, default=0, help='1: answers questions, and no echo')
     app = service.create_app(parser=parser)
     config = app['config']
     streams.setup(app)
     flow = streams.get_streams(app)
     if config['windows']:
         declare_windows(flow, config['topic'])
+    elif config['joins']:
+        declare_join(flow, config['topic'])
+    elif config['asked']:
+        declare_asked(flow, config['work_s'])
     else:
         declare(flow, config)
 
