@@ -44,6 +44,7 @@ class AssetsFeature(features.ServiceFeature):
         mirror: What is known of every asset.
         outbox: What is on its way to the broker.
         host: This process, as others see whether it is there.
+        stopping: Set when the application stops.
         owned: The assets that are owned here, by id.
     """
 
@@ -64,6 +65,7 @@ class AssetsFeature(features.ServiceFeature):
         self.mirror = Mirror(self._foreign, self._clock.monotonic)
         self.outbox = Outbox(self._send, self._clock)
         self._complete = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._pool = ThreadPoolExecutor(THREADS, 'asset-methods')
         self._connection = Connection(
             f'{self._settings.name} assets', self._open, self.spawn, self._clock, self._follow
@@ -83,6 +85,10 @@ class AssetsFeature(features.ServiceFeature):
         self.spawn(self._keep(), 'assets kept')
         if self._wanted or self.owned:
             self._connection.demand()
+
+    async def drain(self, app: web.Application) -> None:
+        """End what follows assets over HTTP."""
+        self.stopping.set()
 
     async def before_shutdown(self, app: web.Application) -> None:
         """Make the assets that are owned here unavailable."""
@@ -308,14 +314,6 @@ def get_assets(app: web.Application | web.Request) -> AssetsFeature:
         UnknownFeature: (a KeyError) `assets.setup(app)` was not called.
     """
     return features.get(app, AssetsFeature)
-
-
-def setup(app: web.Application) -> None:
-    """Let an application own assets and know those of others; sets up events, if absent."""
-    if features.has(app, AssetsFeature):
-        return
-    events.setup(app)
-    features.add(app, AssetsFeature(app))
 
 
 def _first(group: BaseExceptionGroup[errors.TransportError]) -> Exception:
