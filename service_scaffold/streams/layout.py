@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
 from service_scaffold import errors
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.leader import lead
-from service_scaffold.streams.tables.table import Table, TableView
+from service_scaffold.streams.tables.named import tables_in
+from service_scaffold.streams.tables.table import Table
 
 
 class Layout:
@@ -140,15 +140,4 @@ def used_by(agent: Agent) -> Sequence[Table]:
 
     A global one that is only looked into is nobody's in particular.
     """
-    return [*(table for table in agent.plan.tables if not table.is_global), *_named_by(agent)]
-
-
-def _named_by(agent: Agent) -> Sequence[Table]:
-    function = inspect.unwrap(agent.body)
-    try:
-        found = inspect.getclosurevars(function)
-    except TypeError:
-        return ()
-    seen = (*found.nonlocals.values(), *found.globals.values())
-    tables = (value.table if isinstance(value, TableView) else value for value in seen)
-    return [table for table in tables if isinstance(table, Table)]
+    return [*(table for table in agent.plan.tables if not table.is_global), *tables_in(agent.body)]

@@ -118,7 +118,11 @@ class Opening:
             for state in states.values():
                 state.close()
             raise
-        task.begin(commits, states, committer, spawn)
+        try:
+            task.begin(commits, states, committer, spawn)
+        except BaseException:
+            await task.close()  # else its stores were in use for whoever tries again
+            raise
 
     async def _committer(
         self, task: Task, member: Member, producer: Producer, ensure: Ensure, spawn: Spawn

@@ -20,10 +20,18 @@ NEVER = -(1 << 62)
 """A time before all others, in milliseconds."""
 FOREVER = 1 << 62
 """A time after all others."""
+LIMIT = 1 << 61
+"""Nothing happens that far from the epoch, 73 million years: what claims to is a mistake, and does
+not move the time of others. Window bounds and lifetimes around it still have their 64 bits."""
+
+
+def is_time(ms: int) -> bool:
+    """Tell whether something may have happened then."""
+    return -LIMIT < ms < LIMIT
 
 
 class Peaks:
-    """The highest timestamp up to each record of one partition of a topic."""
+    """The highest timestamp up to each record of one partition of a topic; see `LIMIT`."""
 
     def __init__(self) -> None:
         self._offsets: list[int] = []
@@ -36,7 +44,7 @@ class Peaks:
         for record in records:
             if record.offset >= self._next:
                 self._next = record.offset + 1
-                if record.timestamp > top:
+                if top < record.timestamp < LIMIT:
                     top = record.timestamp
                     self._offsets.append(record.offset)
                     self._peaks.append(top)
@@ -76,6 +84,12 @@ class Timed(Protocol):
     table: str
     next_ms: int
 
+    @property
+    def ended_ms(self) -> int: ...
+
+    @property
+    def feeds(self) -> frozenset[str]: ...
+
     def begin(self, times: StreamTimes, unit: Any, clock: Any, spawn: Any) -> None: ...
 
     def poke(self) -> None: ...
@@ -83,6 +97,10 @@ class Timed(Protocol):
     def advance(self, ms: int) -> None: ...
 
     def note(self) -> None: ...
+
+    def floor(self, state: Any) -> int | None: ...
+
+    def runs(self, hand: object) -> bool: ...
 
     @property
     def idle(self) -> bool: ...
@@ -117,6 +135,10 @@ class StreamTimes:
         self._peaks: dict[str, Peaks] = {}
         self._followers = followers if keepers else ()
         self._users: dict[str, list[Follower]] = {keeper.table: [] for keeper in keepers}
+        self._sources: dict[str, list[Timed]] = {
+            fed.table: [keeper for keeper in keepers if fed.table in keeper.feeds]
+            for fed in keepers
+        }
         for follower in self._followers:
             for table in users(follower):
                 if table in self._users:
@@ -145,9 +167,10 @@ class StreamTimes:
             keeper.poke()
 
     def advance(self, ms: int) -> None:
-        """Let it be `ms`, or later, in every table."""
+        """Let it be `ms`, or later, in every table; those that another one feeds follow that."""
         for keeper in self.keepers:
-            keeper.advance(ms)
+            if not self._sources[keeper.table]:
+                keeper.advance(ms)
 
     def note(self) -> None:
         """Write down how late it is, as part of the checkpoint that comes now."""
@@ -171,10 +194,16 @@ class StreamTimes:
         for follower in self._users[table]:
             for topic, track in follower.tracks.items():
                 lowest[topic] = min(track.lowest, lowest.get(topic, track.lowest))
-        return max(
-            (self._peaks[topic].at(at - 1) for topic, at in lowest.items() if topic in self._peaks),
-            default=NEVER,
-        )
+        times = [
+            self._peaks[topic].at(at - 1) for topic, at in lowest.items() if topic in self._peaks
+        ]
+        return max([*times, *(keeper.ended_ms for keeper in self._sources[table])], default=NEVER)
+
+    def passed(self, table: str) -> None:
+        """Time has gone on in a table: those that it feeds may follow."""
+        for keeper in self.keepers:
+            if any(source.table == table for source in self._sources[keeper.table]):
+                keeper.poke()
 
     def waiting(self, table: str) -> bool:
         """Tell whether an agent that uses a table has something to do."""
@@ -184,18 +213,19 @@ class StreamTimes:
 
     def floor(self, state: Any, ms: int) -> int:
         """Return `ms`, or less where an event in hand has written `state` as of earlier."""
-        for follower in self._followers:
-            floor = follower.floor(state)
-            if floor is not None and floor < ms:
-                ms = floor
-        return ms
+        floors = [follower.floor(state) for follower in self._followers]
+        floors += [keeper.floor(state) for keeper in self.keepers]
+        return min([ms, *(floor for floor in floors if floor is not None)])
 
     def meet(self, table: str, hand: object) -> None:
-        """Count with an agent of which nobody has seen before that it uses the table."""
+        """Count with whoever uses the table, and nobody has seen before that he does."""
         known = self._users[table]
         for follower in self._followers:
             if follower not in known and follower.runs(hand):
                 known.append(follower)
+        for keeper in self.keepers:
+            if keeper.runs(hand) and keeper not in self._sources[table] and keeper.table != table:
+                self._sources[table].append(keeper)
 
     # How it is
 

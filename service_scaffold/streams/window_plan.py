@@ -13,7 +13,7 @@ What an operation on a key does is a `Plan`, made by `windows.plan(t_ms, existin
 - `late` hold the event but have closed; they do not change.
 - `pane`, of sliding windows only, names the record that also keeps what happened at exactly `t_ms`:
   the operation is applied to what it holds so far, the default at first. A later window begins
-  with the panes of the events before it. It is kept longer than its window: see `expires_at`.
+  with the panes of the events before it. It outlives its window: see `pane_until`.
 
 `existing` are the windows of that key whose start is within `reach(t_ms)`, sorted; closed ones may
 be among them. Where windows are aligned (tumbling and hopping) nobody needs to look: `reach` is
@@ -157,6 +157,13 @@ class Windows(ABC):
         if self.expires_ms is None:
             return None
         return window.end_ms + max(self.expires_ms, self.grace_ms)
+
+    def pane_until(self, window: Window) -> int | None:
+        """Return the stream time from which on no new window can begin with the pane of this one.
+
+        None: its windows have no panes.
+        """
+        return None
 
 
 def milliseconds(name: str, value: float | timedelta, *, at_least: int = 1) -> int:

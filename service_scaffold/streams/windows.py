@@ -131,15 +131,14 @@ class SlidingWindow(Windows):
             else Step(window, panes=self._panes(existing, own))
             for window in opened
         )
-        wanted = self._pane_until(own) > stream_ms
+        wanted = self.pane_until(own) > stream_ms
         return Plan(tuple(steps), late=late, pane=own if wanted else None)
 
     def _panes(self, existing: Sequence[Window], own: Window) -> tuple[Window, ...]:
         """Return the windows whose own event `own` holds."""
         return tuple(window for window in existing if own.holds(window.start_ms + self.before_ms))
 
-    def _pane_until(self, window: Window) -> int:
-        """Return the stream time from which on no window can be made that begins with a pane."""
+    def pane_until(self, window: Window) -> int:
         return self.closes_at(window) + self.before_ms
 
     def newest(self, t_ms: int, existing: Sequence[Window] = ()) -> Window | None:
@@ -153,7 +152,7 @@ class SlidingWindow(Windows):
 
     def expires_at(self, window: Window) -> int | None:
         expires = super().expires_at(window)
-        return None if expires is None else max(expires, self._pane_until(window))
+        return None if expires is None else max(expires, self.pane_until(window))
 
 
 class SessionWindow(Windows):

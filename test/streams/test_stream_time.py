@@ -48,7 +48,7 @@ class Follower:
 
 
 def keeper(table: str) -> SimpleNamespace:
-    return SimpleNamespace(table=table)
+    return SimpleNamespace(table=table, feeds=frozenset(), runs=lambda hand: False)
 
 
 def test_time_goes_as_far_as_events_are_finished_without_a_gap():

@@ -6,15 +6,16 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from service_scaffold import errors
 from service_scaffold.streams.deadletters import Letters
 from service_scaffold.streams.decision import DEFAULT
-from service_scaffold.streams.effects import Effects
 from service_scaffold.streams.event import Event, Sends
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.tables.keeper import Keeper, KeeperHand
+from service_scaffold.streams.tables.named import tables_in
 from service_scaffold.streams.tables.shelves import MARK, Kept, Shelf
 from service_scaffold.streams.window_plan import Window
 
@@ -63,6 +64,11 @@ class Closer:
     closed: int = 0
     failed: int = 0
 
+    @cached_property
+    def writes(self) -> frozenset[str]:
+        """Names of the tables that the function names."""
+        return frozenset(table.name for table in tables_in(self.target))
+
     def named(self, name: str, group: str) -> None:
         """Take the names that the application has at last."""
         self.name, self.group = name, group
@@ -98,6 +104,10 @@ class WindowKeeper(Keeper):
         self.shelf = shelf
         self._closer = closer
 
+    @property
+    def feeds(self) -> frozenset[str]:
+        return self._closer.writes - {self.table}
+
     async def _sweep(self, limit_ms: int) -> None:
         found = self.shelf.sweep(self.cells, self.since_ms, limit_ms, self.mark)
         for number, kept in enumerate(found, 1):
@@ -132,7 +142,7 @@ class WindowKeeper(Keeper):
                 self.hand.unit.stop(error)
                 raise
             except Exception as error:
-                self.hand.effects = Effects()
+                self.forget()
                 LOGGER.warning(
                     '%s: attempt %d on window %s to %s failed',
                     self._closer.name,

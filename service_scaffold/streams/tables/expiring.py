@@ -17,6 +17,7 @@ from service_scaffold.streams import window_keys as keys
 from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.state import Changes, PartitionState
+from service_scaffold.streams.stream_time import is_time
 from service_scaffold.streams.tables.cells import Cells, Committed
 from service_scaffold.streams.tables.keeper import Keeper
 from service_scaffold.streams.tables.shelves import BREATH, MARK, read_mark
@@ -101,6 +102,10 @@ class ExpiringTable(Table):
             return
         old = cells.get(place)
         written_ms = event.timestamp_ms
+        if not is_time(written_ms):
+            raise errors.StreamError(
+                f'Table {self.name}: {written_ms} ms since the epoch is no time'
+            )
         if old is not None:
             written_ms = max(written_ms, _written_ms(old))
         cells.put(place, _TIME.pack(written_ms) + value)

@@ -143,6 +143,29 @@ class Keeper(ABC):
             self._noted = self.mark = mark
             self.state.apply({MARK: mark.write()})
 
+    def floor(self, state: PartitionState) -> int | None:
+        """Return the time as of which it has written a partition of another table, while at work.
+
+        Of its own it has ended nothing that it has written.
+        """
+        return None if state is self.state else self.hand.effects.floors.get(state)
+
+    def runs(self, hand: object) -> bool:
+        """Tell whether `hand` is its own."""
+        return hand is self.hand
+
+    @property
+    def feeds(self) -> frozenset[str]:
+        """Names of other tables that are written when something of this one ends."""
+        return frozenset()
+
+    @property
+    def ended_ms(self) -> int:
+        """Up to when all that had to end has ended: the time of the tables that it feeds."""
+        if self._working or self.next_ms <= self.ms:
+            return self.since_ms
+        return self._times.floor(self.state, self.ms)
+
     # Asked by the table
 
     def time_of(self, hand: Hand, event: Event) -> int:
@@ -156,6 +179,8 @@ class Keeper(ABC):
         if self.state not in floors:
             floors[self.state] = ms
             self._times.meet(self.table, hand)
+            if isinstance(hand, KeeperHand):  # an agent's lane tells us itself
+                hand.effects.then.append(self.poke)
 
     def due_at(self, hand: Hand, at_ms: int) -> None:
         """Something is written that ends at `at_ms`."""
@@ -201,6 +226,7 @@ class Keeper(ABC):
                 finally:
                     self._working = False
                 self._unit.rested()
+            self._times.passed(self.table)
 
     async def _work(self) -> None:
         """End what it is time for, and find out when to look again."""
@@ -209,7 +235,7 @@ class Keeper(ABC):
             await self._sweep(limit_ms)
         except Exception:
             LOGGER.exception('%s, partition %d: nothing ends now', self.table, self.state.partition)
-            self.hand.effects = Effects()
+            self.forget()
             self._failures += 1
             await self.pause(Backoff().delay(self._failures))
             self._poked.set()
@@ -220,6 +246,11 @@ class Keeper(ABC):
             self.since_ms = max(self.since_ms, limit_ms)
             next_ms = self._next_ms()
             self.next_ms = FOREVER if next_ms is None else next_ms
+
+    def forget(self) -> None:
+        """Let nothing of what was done count: it has failed."""
+        self.hand.effects = Effects()
+        self._times.poke()  # what it had written open may end
 
     async def turn(self) -> None:
         """Let others have their turn."""

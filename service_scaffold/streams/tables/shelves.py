@@ -62,8 +62,10 @@ class Mark(NamedTuple):
 
 
 def read_mark(data: bytes | None) -> Mark:
-    """Return what `Mark.write` wrote."""
-    return Mark() if data is None else Mark(_TIME.unpack_from(data)[0], data[_TIME.size :])
+    """Return what `Mark.write` wrote; what is too short is none, but of a table without time."""
+    if data is None or len(data) < _TIME.size:
+        return Mark()
+    return Mark(_TIME.unpack_from(data)[0], data[_TIME.size :])
 
 
 class Shelf(ABC):
@@ -276,9 +278,9 @@ class ScatteredShelf(Shelf):
         record = self._read(cells, key, window.start_ms)
         if record is None:  # its own window has closed
             record = _Record(window.end_ms)
-            expires_at = self.windows.expires_at(window)
-            if expires_at is not None:
-                cells.put(self._alarm(expires_at, key, window.start_ms), b'')
+            at_ms = self._ends_at(window, pane=True)
+            if at_ms is not None:
+                cells.put(self._alarm(at_ms, key, window.start_ms), b'')
         record.pane = data
         cells.put(self._at(key, window.start_ms), _ENCODE(record))
 
@@ -332,15 +334,25 @@ class ScatteredShelf(Shelf):
                 return about.end_ms, Kept(key, window, record.value)
             at_ms: int | None = self.windows.closes_at(window)
         else:
-            at_ms = self.windows.expires_at(window)
+            at_ms = self._ends_at(window, pane=record.pane is not None)
         cells.put(alarm, None)
         if at_ms is None:
             return None, None
         if at_ms <= about.end_ms:
-            cells.put(self._at(key, about.start_ms), None)
+            self._end(cells, key, window, record)
             return None, None
         cells.put(self._alarm(at_ms, key, about.start_ms), b'')
         return at_ms, None
+
+    def _ends_at(self, window: Window, *, pane: bool) -> int | None:
+        """Return when a window that has closed expires; one that never does, when its pane does."""
+        at_ms = self.windows.expires_at(window)
+        return self.windows.pane_until(window) if at_ms is None and pane else at_ms
+
+    def _end(self, cells: Cells, key: bytes, window: Window, record: _Record) -> None:
+        kept = self.windows.expires_at(window) is None and record.value is not None
+        record.pane = None
+        cells.put(self._at(key, window.start_ms), _ENCODE(record) if kept else None)
 
     def closed(self, cells: Cells, kept: Kept, mark: Mark) -> Mark:
         record = self._read(cells, kept.key, kept.window.start_ms)

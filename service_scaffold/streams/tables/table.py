@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from copy import deepcopy
-from datetime import timedelta
 from typing import Any
 
 from service_scaffold import errors
@@ -17,9 +16,8 @@ from service_scaffold.streams.state import Changes, PartitionState
 from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.tables.place import Placed
 from service_scaffold.streams.tables.table_join import TableJoin
+from service_scaffold.streams.tables.windowable import Windowable
 from service_scaffold.streams.topic import Outlet, TopicOptions
-from service_scaffold.streams.window_plan import Windows
-from service_scaffold.streams.windows import HoppingWindow, TumblingWindow
 
 KEY_LIMIT = 10_000
 """So many encoded keys are kept: those of today come again, most of all within one event."""
@@ -28,17 +26,7 @@ RAISE: Any = object()
 """Stands for a default that was not given."""
 
 
-class TableView:
-    """A table seen in another way: whoever names this uses the table.
-
-    Attributes:
-        table: The table itself.
-    """
-
-    table: Any
-
-
-class Table(Placed, MutableMapping[Any, Any]):
+class Table(Placed, Windowable, MutableMapping[Any, Any]):
     """A mapping, partitioned like the topics whose agents write it; made by `app.Table`.
 
     In an agent it is the partition of the event in hand: reads see all that was written before,
@@ -64,8 +52,7 @@ class Table(Placed, MutableMapping[Any, Any]):
         here: The partitions that this worker owns.
         outlet: Its application, None for a table that was made without one.
         joins: Joins to other tables.
-        rewindow: Makes it a windowed table; None where that cannot be.
-        replaced: Whether that has happened.
+        replaced: Whether it was given windows, see `Windowable`.
     """
 
     def __init__(
@@ -95,7 +82,6 @@ class Table(Placed, MutableMapping[Any, Any]):
         self.copies: dict[int, PartitionState] = {}
         self.recovered: list[Callable[..., Any]] = []
         self.replaced = False
-        self.rewindow: Callable[[Windows, dict[str, Any]], Table] | None = None
         self._encoded: dict[str, bytes] = {}
         self._default = default
         self._key_type = key_type
@@ -283,45 +269,6 @@ class Table(Placed, MutableMapping[Any, Any]):
             self._tell_joins()
         for key, _ in list(self._scan()):
             self._write(key, None)
-
-    # With windows
-
-    def using_window(self, window: Windows, *, key_index: bool = True, **options: Any) -> Table:
-        """Make it a windowed table of the same name, which is returned; this one is of no use then.
-
-        Args:
-            key_index: Changes nothing: windows are always found by iterating.
-            options: `on_window_close`, `on_late`, `idle_advance`; see `WindowedTable`.
-
-        Raises:
-            StreamError: It was not made by `app.Table`, or has a `ttl`.
-        """
-        if self.rewindow is None:
-            raise errors.StreamError(f'Table {self.name} cannot be given windows')
-        return self.rewindow(window, options)
-
-    def tumbling(
-        self,
-        size: float | timedelta,
-        expires: float | timedelta | None = None,
-        key_index: bool = True,
-        **options: Any,
-    ) -> Table:
-        """Return it with tumbling windows; see `using_window`, and `grace` of `TumblingWindow`."""
-        grace = options.pop('grace', 0)
-        return self.using_window(TumblingWindow(size, expires, grace), **options)
-
-    def hopping(
-        self,
-        size: float | timedelta,
-        step: float | timedelta,
-        expires: float | timedelta | None = None,
-        key_index: bool = True,
-        **options: Any,
-    ) -> Table:
-        """Return it with hopping windows; see `using_window`, and `grace` of `HoppingWindow`."""
-        grace = options.pop('grace', 0)
-        return self.using_window(HoppingWindow(size, step, expires, grace), **options)
 
     # Joined to others
 

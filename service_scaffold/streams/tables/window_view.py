@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from service_scaffold.streams.event import Event
-from service_scaffold.streams.tables.table import TableView
+from service_scaffold.streams.tables.named import TableView
 from service_scaffold.streams.tables.window_set import Change, Operation, WindowSet
 from service_scaffold.streams.window_plan import Window, milliseconds
 

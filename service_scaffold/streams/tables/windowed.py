@@ -14,7 +14,7 @@ from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.event import Event, Sends
 from service_scaffold.streams.records import field_ref
 from service_scaffold.streams.state import PartitionState
-from service_scaffold.streams.stream_time import NEVER
+from service_scaffold.streams.stream_time import is_time
 from service_scaffold.streams.tables.cells import Cells, Committed
 from service_scaffold.streams.tables.closing import Closer, OnClose, WindowKeeper
 from service_scaffold.streams.tables.shelves import (
@@ -278,7 +278,7 @@ class WindowedTable(Table):
         data = self._encode_key(key)
         for place in self._seen(data, key):
             t_ms = self._time(place, moment) - ago_ms
-            if t_ms > NEVER >> 1:
+            if is_time(t_ms):
                 window = self.window.newest(t_ms, self._holding(place.cells, data, t_ms))
                 found = None if window is None else self._shelf.get(place.cells, data, window)
                 if found is not None:
@@ -299,12 +299,15 @@ class WindowedTable(Table):
 
         Raises:
             OutsideAgent: No event is being handled.
+            StreamError: The moment is no time.
         """
         data = self._encode_key(key)
         lane = self._lane()
         place = self._own()
         assert place.event is not None
         t_ms = self._time(place, moment)
+        if not is_time(t_ms):
+            raise errors.StreamError(f'Table {self.name}: {t_ms} ms since the epoch is no time')
         cells = place.cells
         place.keeper.touch(lane, place.stream_ms)
         plan = self.window.plan(t_ms, self._shelf.find(cells, data, t_ms), place.stream_ms)

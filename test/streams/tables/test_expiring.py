@@ -154,3 +154,27 @@ async def test_it_agrees_with_a_dictionary(seed):
         await t.settle()
         expected = {k: value for k, (written, value) in model.items() if written + 10 > now}
         assert dict(last.items()) == expected
+
+
+@pytest.mark.parametrize('ms', [2**63 - 1, 2**62, -(2**63)])
+async def test_an_impossible_time_is_dead_lettered_and_stops_nothing(ms):
+    """Keys go on expiring afterwards, also after a restart."""
+    app = shop()
+    orders = app.topic('orders', partitions=1)
+    table = app.Table('last', ttl=10)
+
+    @app.agent(orders)
+    async def note(stream):
+        async for key, value in stream.items():
+            table[key] = value
+
+    async with drive(app) as t:
+        await t.send('orders', 1, key='a', timestamp=7)
+        await t._append(orders.record('b', 9)._replace(timestamp=ms))
+        await t.settle()
+        assert len(t.read('orders.dlq')) == 1
+        assert dict(table) == {'a': 1}
+        await t.restart(wipe_state=True)
+        await t.send('orders', 3, key='c', timestamp=17)
+        await t.settle()
+        assert dict(table) == {'c': 3}

@@ -12,6 +12,7 @@ from service_scaffold import errors
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.records import Record
 from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.tables.shelves import _DECODE
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.windows import (
     HoppingWindow,
@@ -379,6 +380,95 @@ async def test_a_function_may_write_another_table():
         assert totals['a'] == 35
 
 
+# Windows of windows
+
+
+@pytest.mark.parametrize('guarantee', GUARANTEES)
+@pytest.mark.parametrize('named', [True, False])
+async def test_a_table_that_is_fed_by_closings_has_their_time(guarantee, named):
+    """Tens become forties, and these close as well; nothing is late, however far time jumps."""
+    app = shop(guarantee)
+    forties = app.Table('forties', default=int, window=TumblingWindow(40), on_window_close='forty')
+    elsewhere = {'forties': forties}
+
+    def seen(key, window, value):
+        forties[key] += value
+
+    def hidden(key, window, value):
+        elsewhere['forties'][key] += value
+
+    counting(app, window=TumblingWindow(10), on_window_close=seen if named else hidden)
+    async with drive(app) as t:
+        for at in (1, 11, 21, 31, 32, 41):
+            await t.send('orders', at, key='a', timestamp=at)
+        await t.send('orders', 1, key='a', timestamp=1000)
+        await t.settle()
+        assert finals(t, 'forty') == [('a', 0, 40, 96), ('a', 40, 80, 41)]
+        await t.restart(wipe_state=True)
+        await t.send('orders', 1, key='a', timestamp=2000)
+        await t.settle()
+        assert finals(t, 'forty')[2:] == [('a', 1000, 1040, 1)]
+        assert forties.late == 0
+
+
+async def test_time_alone_goes_on_in_what_is_fed():
+    """The last ten of a forty closes at the same moment as that, and is in it all the same."""
+    app = shop()
+    forties = app.Table('forties', default=int, window=TumblingWindow(40), on_window_close='forty')
+
+    def on_close(key, window, value):
+        forties[key] += value
+
+    counting(app, window=TumblingWindow(10), on_window_close=on_close)
+    async with drive(app) as t:
+        for at in (1, 31):
+            await t.send('orders', at, key='a', timestamp=at)
+        await t.advance(39)
+        assert finals(t, 'forty') == []
+        await t.advance(1)
+        assert finals(t, 'forty') == [('a', 0, 40, 32)]
+
+
+async def test_what_a_function_has_written_elsewhere_stays_open_while_it_runs():
+    """Others let the time of that table go on meanwhile; its window closes with all that is in."""
+    app = shop()
+    gate, began = asyncio.Event(), asyncio.Event()
+    both = app.Table(
+        'both', default=int, window=TumblingWindow(100), on_window_close='closed', help='both'
+    )
+
+    async def on_close(key, window, value):
+        both[key] += value
+        if not gate.is_set():
+            began.set()
+            await gate.wait()
+
+    counting(app, window=TumblingWindow(10), on_window_close=on_close)
+    visits = app.topic('visits', value_type=int, partitions=1)
+
+    @app.agent(visits)
+    async def visit(stream):
+        async for event in stream.events():
+            both[event.key] += event.value
+
+    async with drive(app) as t:
+        await t.send('visits', 1000, key='a', timestamp=50)
+        await t.settle()
+        await t.send('orders', 1, key='a', timestamp=55)
+        await t.send('orders', 5, key='b', timestamp=61)
+        settling = asyncio.ensure_future(t.settle())
+        await asyncio.wait_for(began.wait(), 10)
+        await t.send('visits', 7, key='a', timestamp=500)
+        async with asyncio.timeout(10):
+            while both.get('a') != 7:
+                await asyncio.sleep(0.001)
+                await t._worker.session.flush()
+        assert finals(t) == []
+        gate.set()
+        await settling
+        assert finals(t) == [('a', 0, 100, 1001)]
+
+
 # Late events
 
 
@@ -633,7 +723,75 @@ async def test_an_event_between_two_sessions_merges_them():
         assert finals(t) == [('a', 0, 25, ['x', 'y', 'z'])]
 
 
+# Times that are none
+
+
+@pytest.mark.parametrize(
+    'window',
+    [
+        TumblingWindow(10, expires=20),
+        HoppingWindow(10, 5),
+        SlidingWindow(6, 4, expires=20),
+        SessionWindow(4),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize('ms', [2**63 - 1, 2**62, -(2**62), -(2**63)])
+async def test_an_impossible_time_is_dead_lettered_and_stops_nothing(window, ms):
+    """Nobody's windows close because of it, and they close in time afterwards."""
+    app = shop()
+    table = counting(app, window=window, on_window_close='closed')
+    async with drive(app) as t:
+        await t.send('orders', 1, key='a', timestamp=7)
+        await t.settle()
+        journal = app.topics['orders'].record('a', 9)._replace(timestamp=ms)
+        await t._append(journal)
+        await t.settle()
+        assert len(t.read('orders.dlq')) == 1
+        assert len(table) > 0
+        assert finals(t) == []
+        await t.restart(wipe_state=True)
+        await t.send('orders', 1, key='b', timestamp=100)
+        await t.settle()
+        assert {value for *_, value in finals(t)} == {1}
+
+
+@pytest.mark.parametrize('window', [TumblingWindow(10), SessionWindow(4), SlidingWindow(6, 4)])
+async def test_times_before_the_epoch_are_times(window):
+    app = shop()
+    counting(app, window=window, on_window_close='closed')
+    async with drive(app) as t:
+        for at in (-25, -24, -3):
+            await t.send('orders', 1, key='a', timestamp=at)
+        await t.settle()
+        assert finals(t)[0][3] in (1, 2)
+        assert all(end <= -3 for _, _, end, _ in finals(t))
+
+
 # How much is kept
+
+
+@pytest.mark.parametrize('wipe', [False, True])
+async def test_sliding_windows_that_never_expire_let_go_of_what_only_new_ones_need(wipe):
+    """What happened at exactly one time is kept while a window may still begin with it."""
+    app = shop()
+    table = counting(app, window=SlidingWindow(6, 4, grace=2), on_window_close='closed')
+
+    def rows():
+        (state,) = table.here.values()
+        return [_DECODE(data) for key, data in state.store.scan(b'w', b'x')]
+
+    async with drive(app) as t:
+        for at in (0, 3, 20, 14, 30):  # 14: its own window has closed; later ones begin with it
+            await t.send('orders', 1, key='a', timestamp=at)
+        await t.settle()
+        await t.restart(wipe_state=wipe)
+        await t.send('orders', 1, key='a', timestamp=200)
+        await t.settle()
+        assert [row.value for row in rows()].count(None) == 0
+        assert sum(row.pane is not None for row in rows()) == 1  # that of the newest
+        assert len(table) == 5
+        assert len(finals(t)) == 4
 
 
 async def test_a_day_of_windows_stays_small_and_leaves_tombstones():
