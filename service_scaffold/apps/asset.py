@@ -66,6 +66,9 @@ class AssetApp(ReadyMadeApp):
 
     PREFIX: ClassVar[str | None] = None
 
+    ASSETS_PATH: ClassVar[str] = '/assets'
+    """Where assets stand over HTTP, below the service's prefix."""
+
     def __init__(
         self,
         asset_id: str | None = None,
@@ -80,7 +83,7 @@ class AssetApp(ReadyMadeApp):
         super().__init__(asset_id, {'log_level': log_level, **options})
         self.stopping = threading.Event()
         self.sync = Bridge(self)
-        assets.setup(self.application)
+        assets.setup(self.application, self.ASSETS_PATH)
         self._made = True
         self._identify({})
         self._loop = MainLoop(

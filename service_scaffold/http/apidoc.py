@@ -90,6 +90,10 @@ _PAGE = string.Template("""<!DOCTYPE html>
 """)  # validatorUrl: the page would send the document to a validator on the internet
 
 
+PLACE = web.AppKey('service_scaffold.apidoc.place', str)
+"""Where the page stands below the service's prefix, if something else has `/api/doc`."""
+
+
 def __getattr__(name: str) -> Any:  # what the library gives is untyped
     if name not in DECORATORS:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
@@ -107,7 +111,8 @@ def setup(app: web.Application, *, prefix: str, title: str, version: str) -> Non
         title: Name of the service.
         version: Version of its API.
     """
-    page = f'{prefix}/api/doc'
+    place = prefix + app.get(PLACE, '')
+    page = f'{place}/api/doc'
     document: dict[str, object] = {}
 
     async def show_page(request: web.Request) -> web.Response:
@@ -128,9 +133,9 @@ def setup(app: web.Application, *, prefix: str, title: str, version: str) -> Non
 
     app.router.add_get(f'{page}/swagger.json', show_document)
     static = app.router.add_static('/api/doc/static', _static_files())
-    if prefix:
+    if place:
         # Made there, a path of letters that a URL escapes would never be found.
-        prefixes.move(app.router, static, prefix)
+        prefixes.move(app.router, static, place)
     app.router.add_get(page, show_page)
     app.router.add_get(f'{page}/', show_page)
 
