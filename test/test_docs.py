@@ -1,4 +1,4 @@
-"""The pages: every Python block compiles, and what is a whole program or a test runs."""
+"""The pages: every Python block compiles; what is a whole program, an app or a test runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import builtins
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r'^```python[^\n]*\n(.*?)^```', re.MULTILINE | re.DOTALL)
 LIMIT_S = 60
+PAGES_OF_STREAMS = ('streams', 'agents', 'windows', 'joins', 'coming-from-faust')
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -40,6 +42,10 @@ def tree_of(source: str) -> ast.Module:
 
 def is_whole(tree: ast.Module) -> bool:
     """Tell whether a block needs nothing that it does not define, and does not run for ever."""
+    return _is_complete(tree) and not _runs_for_ever(tree) and not _awaits_at_the_top(tree)
+
+
+def _is_complete(tree: ast.Module) -> bool:
     stored = set(dir(builtins)) | {'__name__', '__file__'}
     loaded = set()
     for node in ast.walk(tree):
@@ -53,7 +59,7 @@ def is_whole(tree: ast.Module) -> bool:
             stored.update((a.asname or a.name).partition('.')[0] for a in node.names)
         elif isinstance(node, ast.ExceptHandler) and node.name:
             stored.add(node.name)
-    return loaded <= stored and not _runs_for_ever(tree) and not _awaits_at_the_top(tree)
+    return loaded <= stored
 
 
 def _runs_for_ever(tree: ast.Module) -> bool:
@@ -73,6 +79,12 @@ def _awaits_at_the_top(tree: ast.Module) -> bool:
             return True
         todo.extend(ast.iter_child_nodes(node))
     return False
+
+
+def is_app(tree: ast.Module) -> bool:
+    """Tell whether a block declares an application of streams, and does not run it itself."""
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return _is_complete(tree) and 'StreamApp' in called and 'asyncio.run' not in called
 
 
 def test_there_are_pages_to_look_at() -> None:
@@ -110,3 +122,23 @@ def test_every_whole_program_runs(tmp_path: Path, name: str, source: str) -> Non
         check=False,
     )
     assert done.returncode == 0, f'{name}\n{done.stdout}\n{done.stderr}'
+
+
+APPS = [block for block in BLOCKS if is_app(tree_of(block[1]))]
+
+
+@pytest.mark.parametrize('source', [s for _, s in APPS], ids=[name for name, _ in APPS])
+async def test_every_application_of_streams_starts(tmp_path: Path, source: str) -> None:
+    """Offline: what is declared fits together; a second passes."""
+    program = tmp_path / 'page.py'
+    program.write_text(source)
+    app = runpy.run_path(str(program))['app']
+    async with app.test() as t:
+        await t.advance(1)
+
+
+@pytest.mark.parametrize('page', PAGES_OF_STREAMS)
+def test_no_block_about_streams_is_a_fragment(page: str) -> None:
+    """A reader can take each as it stands."""
+    named = [(name, tree_of(source)) for name, source in BLOCKS if name.startswith(f'docs/{page}')]
+    assert [name for name, tree in named if not (is_whole(tree) or is_app(tree))] == []

@@ -1,4 +1,4 @@
-"""`StreamApp` as a guest: beside other programs on its host, and inside of another server's loop."""
+"""`StreamApp` as a guest: beside other programs on its host, and in the loop of another server."""
 
 from __future__ import annotations
 
