@@ -18,17 +18,23 @@ PUBLISH_TIMEOUT_S = 5.0
 
 
 class Service:
-    """One instance of `bench.soak.service`; its files are the same for all of its processes.
+    """One instance of a service under test; its files are the same for all of its processes.
 
     Args:
-        role: `publisher` or `consumer`.
+        role: What it is to be: `publisher` or `consumer`.
         instance: Its `--instance`.
         directory: Where its files go.
         options: Further options, with underscores.
 
     Attributes:
+        module: What its process runs.
+        waits: Roles that are waited for at their start.
+        port: Of its HTTP server.
         failures: What was not as it should be, in words.
     """
+
+    module = 'bench.soak.service'
+    waits = frozenset({'consumer'})
 
     def __init__(self, role: str, instance: str, directory: Path, **options: object) -> None:
         self.role = role
@@ -36,13 +42,14 @@ class Service:
         self.log = directory / f'{instance}.log'
         self.record = directory / f'{instance}.record'
         self.samples = directory / f'{instance}.samples'
+        self.port = free_port()
         self.failures: list[str] = []
         given: dict[str, object] = {
             'instance': instance,
             'record': self.record,
             'samples': self.samples,
             'host': '127.0.0.1',
-            'port': free_port(),
+            'port': self.port,
             'publish_timeout_s': PUBLISH_TIMEOUT_S,
             **options,
         }
@@ -50,9 +57,9 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start a process; a consumer's is waited for until it is in its group."""
+        """Start a process; one of `waits` is waited for until it is at work."""
         # Warnings are on, so that a socket that nobody closed is told.
-        command = [sys.executable, '-W', 'default', '-m', 'bench.soak.service', self.role]
+        command = [sys.executable, '-W', 'default', '-m', self.module, self.role]
         with self.log.open('ab') as log:
             self._process = subprocess.Popen(
                 [*command, *self._arguments],
@@ -63,7 +70,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        if self.role == 'consumer':
+        if self.role in self.waits:
             self._wait_active(self._process)
 
     def terminate(self) -> None:

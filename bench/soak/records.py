@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -58,6 +58,7 @@ class Growth:
         last: Median of the last quarter.
         lows: Lowest of the first and of the last quarter: what is left when nothing is under way.
         slope_per_h: Of the second half, by least squares.
+        rise: How much that is over the second half, as a part of its mean.
     """
 
     def __init__(self, points: Sequence[tuple[float, float]]) -> None:
@@ -68,10 +69,13 @@ class Growth:
         self.warm = statistics.median(values[quarter : 2 * quarter] or head)
         self.last = statistics.median(tail)
         self.lows = min(head), min(tail)
-        self.slope_per_h = 0.0
+        self.slope_per_h = self.rise = 0.0
         half = points[len(points) // 2 :]
         if len(half) > 2:
-            self.slope_per_h = 3600 * statistics.linear_regression(*zip(*half, strict=True))[0]
+            slope = statistics.linear_regression(*zip(*half, strict=True))[0]
+            mean = statistics.fmean(value for _, value in half)
+            self.slope_per_h = 3600 * slope
+            self.rise = slope * (half[-1][0] - half[0][0]) / mean if mean else 0.0
 
     @property
     def ratio(self) -> float:
@@ -111,7 +115,7 @@ class Evidence:
         self._offered: dict[int, float] = {}
         self.failed = 0
         self.slowest_publish_s = 0.0
-        for outcome, number, start, end, how in _lines(source.record):
+        for outcome, number, start, end, how in lines(source.record):
             if outcome == 'confirmed':
                 self.confirmed[int(number)] = float(end)
                 self._offered[int(number)] = float(start)
@@ -120,7 +124,7 @@ class Evidence:
             if how == 'alone':
                 self.slowest_publish_s = max(self.slowest_publish_s, float(end) - float(start))
         self.deliveries = sorted(
-            (float(at), int(number)) for sink in sinks for number, at, *_ in _lines(sink.record)
+            (float(at), int(number)) for sink in sinks for number, at, *_ in lines(sink.record)
         )
         self.counts = Counter(number for _, number in self.deliveries)
         self.lost = self.confirmed.keys() - self.counts.keys()
@@ -203,39 +207,17 @@ class Evidence:
             for fault, end in zip(self.faults, ends, strict=True)
         ]
 
-    def sizes(self, service: Service) -> list[Size]:
-        """Return the samples of a service's last process."""
-        found = [
-            Size(int(process), float(at), int(rss), int(files), int(tasks), int(objects))
-            for _, process, at, rss, files, tasks, objects in (
-                line for line in _lines(service.samples) if line[0] == 'size'
-            )
-        ]
-        return [size for size in found if size.process == found[-1].process]
-
     def growth(self, service: Service, figure: str) -> Growth:
         """Return how a field of `Size` went."""
-        return Growth([(size.at, float(getattr(size, figure))) for size in self.sizes(service)])
+        return Growth([(size.at, float(getattr(size, figure))) for size in sizes(service)])
 
     def complaints(self) -> Counter[str]:
         """Count what must not be in a log."""
-        texts = [service.log.read_text(errors='replace') for service in self.services]
-        return Counter(
-            {
-                name: count
-                for name, pattern in COMPLAINTS.items()
-                if (count := sum(len(re.findall(pattern, text, re.MULTILINE)) for text in texts))
-            }
-        )
+        return complaints(self.services)
 
     def errors(self) -> Counter[str]:
         """Count the lines of errors by what they say, numbers left out."""
-        lines = (
-            line
-            for service in self.services
-            for line in service.log.read_text(errors='replace').splitlines()
-        )
-        return Counter(re.sub(r'\d+', '#', line)[-120:] for line in lines if _ERROR.search(line))
+        return error_lines(self.services)
 
     def _return(self, fault: Fault) -> float:
         """When a message that was confirmed after a fault was handled first."""
@@ -251,7 +233,40 @@ class Evidence:
         return max(after - before for before, after in pairwise(marks))
 
 
-def _lines(path: Path) -> Iterator[list[str]]:
+def sizes(service: Service) -> list[Size]:
+    """Return the samples of a service's last process."""
+    found = [
+        Size(int(process), float(at), int(rss), int(files), int(tasks), int(objects))
+        for _, process, at, rss, files, tasks, objects in (
+            line for line in lines(service.samples) if line[0] == 'size'
+        )
+    ]
+    return [size for size in found if size.process == found[-1].process]
+
+
+def complaints(services: Iterable[Service]) -> Counter[str]:
+    """Count what must not be in a log."""
+    texts = [service.log.read_text(errors='replace') for service in services]
+    return Counter(
+        {
+            name: count
+            for name, pattern in COMPLAINTS.items()
+            if (count := sum(len(re.findall(pattern, text, re.MULTILINE)) for text in texts))
+        }
+    )
+
+
+def error_lines(services: Iterable[Service]) -> Counter[str]:
+    """Count the lines of errors by what they say, numbers left out."""
+    found = (
+        line
+        for service in services
+        for line in service.log.read_text(errors='replace').splitlines()
+    )
+    return Counter(re.sub(r'\d+', '#', line)[-120:] for line in found if _ERROR.search(line))
+
+
+def lines(path: Path) -> Iterator[list[str]]:
     """Give the words of each line; nothing while there is no file."""
     if not path.exists():
         return
