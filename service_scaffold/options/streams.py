@@ -120,7 +120,7 @@ STREAM_OPTIONS = (
     ),
     Option(
         'stream-ack-exceptions',
-        'Without effect: on_error decides what becomes of an event that fails',
+        'An event that fails for good goes to the dead letters; without, all stops at it [yes]',
         switch=True,
         default=True,
     ),
@@ -234,7 +234,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     'producer_partitioner': 'keys go to partitions by murmur2, as tables and joins rely on',
     'consumer_api_version': 'the version is agreed on with the broker',
     'stream_ack_cancelled_tasks': 'an event that was cut off is handled again',
-    'stream_ack_exceptions': 'on_error decides what becomes of an event that fails',
     'store_check_exists': 'a store is always asked before a default is made',
     'table_key_index_size': 'owners of keys are computed, not remembered',
 }

@@ -57,6 +57,7 @@ def settings_of(config: Config, id: str | None = None) -> StreamSettings:
         'directory': _directory(config),
         'cleanup_s': get('table_cleanup_interval'),
         'standbys': get('table_standby_replicas'),
+        'ack_exceptions': get('stream_ack_exceptions'),
         'drain_s': None if get('stream_wait_empty', True) else 0.0,
         'reply_to': get('reply_to'),
         'reply_prefix': get('reply_to_prefix'),

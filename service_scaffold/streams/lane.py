@@ -16,7 +16,7 @@ from service_scaffold.streams import replies
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.bell import Bell
 from service_scaffold.streams.deadletters import Letters, Reason
-from service_scaffold.streams.decision import DEFAULT, Decision
+from service_scaffold.streams.decision import Decision
 from service_scaffold.streams.effects import LANE, Effects, Unit
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.inhand import InHand
@@ -343,10 +343,12 @@ class Lane:
             return await self.agent.on_error.decide(self.agent, error, self.current[-1])
         except Exception:
             LOGGER.exception('%s: on_error itself has failed', self)
-            return DEFAULT
+            return self.agent.on_error.default
 
     def _give_up(self, decision: Decision, error: Exception) -> None:
         stats = self.agent.stats
+        if decision.kind == 'retry' and decision.then is not None:
+            decision = decision.then
         if decision.kind == 'stop':
             LOGGER.critical('%s stops the application at %s', self, self._label(), exc_info=error)
             self._take_back()

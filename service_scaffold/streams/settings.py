@@ -43,6 +43,8 @@ class StreamSettings:
         directory: Where stores lie.
         cleanup_s: Seconds between looks for what has expired.
         standbys: How many other workers keep a copy of each table partition.
+        ack_exceptions: Whether an event that its agent fails with may end in the dead letters; no:
+            the application stops at it.
         drain_s: How long a rebalance, or the end, waits for events in hand.
         reply_to: Topic of answers; None makes one per worker.
         reply_prefix: What the name of that one begins with.
@@ -82,6 +84,7 @@ class StreamSettings:
     directory: Path = Path('data')
     cleanup_s: float = 30.0
     standbys: int = 1
+    ack_exceptions: bool = True
     drain_s: float = 5.0
     reply_to: str | None = None
     reply_prefix: str | None = None

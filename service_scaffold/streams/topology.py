@@ -12,7 +12,7 @@ from service_scaffold.streams.agent import Agent, Body
 from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.channels import Channels
 from service_scaffold.streams.committing import CheckpointStats
-from service_scaffold.streams.decision import ErrorHook, OnError
+from service_scaffold.streams.decision import DEFAULT, UNACKNOWLEDGED, ErrorHook, OnError
 from service_scaffold.streams.duties import Duties
 from service_scaffold.streams.effects import DRY
 from service_scaffold.streams.joins import Join
@@ -280,8 +280,10 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
             self.topics.setdefault(topic.name, topic)
         if self.elects or self.settings.elect:
             self.movers.append(self.elector())
+        default = DEFAULT if self.settings.ack_exceptions else UNACKNOWLEDGED
         for agent in self.running:
             agent.on_rest = self._rested.set
+            agent.on_error.default = default
 
     def _check_same(self, hop: Hop, known: Hop) -> None:
         if not hop.same_as(known):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 
@@ -136,6 +137,36 @@ async def test_a_decision_says_what_becomes_of_an_event(app, decision, dead, ski
             assert headers['x-death-reason'] == (b'rejected' if rejected else b'retries_exhausted')
             assert headers['x-death-error'] == b'ValueError: five'
             assert headers['x-origin-offset'] == b'5'
+
+
+@pytest.mark.parametrize('own', [True, False])
+async def test_an_event_that_fails_may_be_one_to_stop_at(app, own):
+    """After the last attempt: because `on_error` says so, or since nothing may be given up."""
+    app.settings = dataclasses.replace(app.settings, ack_exceptions=own)
+    decision = Decision.RETRY(max=3, then=Decision.STOP) if own else None
+    numbers = app.topic('numbers', value_type=int, partitions=1)
+    attempts = 0
+
+    @app.agent(numbers, on_error=lambda agent, error: decision)
+    async def fail(stream):
+        nonlocal attempts
+        async for number in stream:
+            attempts += 1
+            raise ValueError(number)
+
+    with pytest.raises(ValueError, match='7'):
+        async with drive(app) as t:
+            await t.send(numbers, 7)
+            try:
+                await t.settle()
+            finally:
+                assert t.read('numbers.dlq') == []
+    assert attempts == 3
+
+
+def test_no_attempts_come_after_the_last():
+    with pytest.raises(ValueError, match='no other attempt'):
+        Decision.RETRY(max=2, then=Decision.RETRY)
 
 
 async def test_stop_leaves_the_event_where_it_is(app):
