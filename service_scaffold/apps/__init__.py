@@ -8,11 +8,44 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+_HERE = 'service_scaffold.apps.distributed'
 _HOMES = {
+    'AbstractApplication': f'{_HERE}.standalone',
+    'AmqpConfig': f'{_HERE}.configs',
+    'ApplicationLifeCycle': f'{_HERE}.protocols',
+    'BusConfig': f'{_HERE}.configs',
+    'ConsumerApplication': f'{_HERE}.standalone',
+    'DistributedApplication': f'{_HERE}.application',
+    'KafkaConfig': f'{_HERE}.configs',
+    'MemoryConfig': f'{_HERE}.configs',
+    'MessageBuilder': f'{_HERE}.message',
+    'MqttConfig': f'{_HERE}.configs',
+    'ProducerApplication': f'{_HERE}.standalone',
+    'SocketProvider': f'{_HERE}.protocols',
     'StreamApp': 'service_scaffold.apps.stream',
+    'TopicMessage': f'{_HERE}.message',
+    'TopicSocket': f'{_HERE}.socket',
+    'socket_provider': f'{_HERE}.configs',
 }
 
-__all__ = ['StreamApp']
+__all__ = [
+    'AbstractApplication',
+    'AmqpConfig',
+    'ApplicationLifeCycle',
+    'BusConfig',
+    'ConsumerApplication',
+    'DistributedApplication',
+    'KafkaConfig',
+    'MemoryConfig',
+    'MessageBuilder',
+    'MqttConfig',
+    'ProducerApplication',
+    'SocketProvider',
+    'StreamApp',
+    'TopicMessage',
+    'TopicSocket',
+    'socket_provider',
+]
 
 
 def __getattr__(name: str) -> Any:

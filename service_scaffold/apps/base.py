@@ -59,7 +59,7 @@ class ReadyMadeApp:
         self.config: dict[str, Any] = {}
         self._has_flags = False
         self._read([])
-        self.application = service.make_app(self.config)
+        self.application = self.make_application()
         self._stop_request: stopping.StopRequest | None = None
         self._serving: asyncio.Task[int] | None = None
 
@@ -67,6 +67,10 @@ class ReadyMadeApp:
         return f'<{type(self).__name__} {self.config["name"]}>'
 
     # What an app adds
+
+    def make_application(self) -> web.Application:
+        """Return the aiohttp application, with the options as they are now."""
+        return service.make_app(self.config)
 
     def add_arguments(self, parser: options.OptionParser) -> None:
         """Add the app's own options."""
