@@ -333,7 +333,7 @@ class Lane:
             self._take_back()
             self.attempts = 0
         else:
-            self._give_up(decision, error)
+            self._give_up(decision.then or decision, error)
 
     def _may_retry(self, decision: Decision) -> bool:
         return decision.max is None or self.attempts < decision.max
@@ -347,8 +347,6 @@ class Lane:
 
     def _give_up(self, decision: Decision, error: Exception) -> None:
         stats = self.agent.stats
-        if decision.kind == 'retry' and decision.then is not None:
-            decision = decision.then
         if decision.kind == 'stop':
             LOGGER.critical('%s stops the application at %s', self, self._label(), exc_info=error)
             self._take_back()
