@@ -14,8 +14,10 @@ from service_scaffold import errors
 from service_scaffold.message import Message
 from service_scaffold.transports.amqp_client import Client
 from service_scaffold.transports.amqp_intake import AmqpIntake, never
+from service_scaffold.transports.amqp_presence import AmqpBoard
 from service_scaffold.transports.amqp_properties import message_of
 from service_scaffold.transports.amqp_publisher import Publisher
+from service_scaffold.transports.amqp_state import AmqpState, RecordStream
 from service_scaffold.transports.amqp_topology import Topology
 from service_scaffold.transports.amqp_wire import Channel, Received, Refused
 from service_scaffold.transports.base import (
@@ -28,6 +30,7 @@ from service_scaffold.transports.base import (
     Settings,
     Transport,
 )
+from service_scaffold.transports.leased_presence import LeasedPresence
 
 LOGGER = logging.getLogger(__name__)
 
@@ -56,18 +59,28 @@ class AmqpTransport(Transport):
         self._publisher: Publisher | None = None
         self._intakes: set[AmqpIntake] = set()
         self._closed = False
+        space, limit_s = settings.namespace, settings.connect_timeout_s
+        values = RecordStream(self._parts, f'{space}.state', settings.retention_s)
+        self.state = AmqpState(values, limit_s)
+        board = AmqpBoard(self._parts, f'{space}.presence', settings.retention_s, limit_s)
+        self._presence = self.presence = LeasedPresence(
+            board, settings.lease_s, settings.clock, self.lose
+        )
 
     async def connect(self) -> None:
-        client = self._client = Client(self.settings, heartbeat_s=self._heartbeat_s)
+        client = self._client = Client(self.settings, heartbeat_s=self._beat_s())
         await client.open()
         client.ended.add_done_callback(self._on_ended)
         self._topology = Topology(client, create=self.settings.declare == 'create')
         self._publisher = Publisher(client, self._topology)
+        await self._presence.connected()
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        client = self._client
+        await self._presence.close(good=client is not None and not client.ended.done())
         for intake in self._intakes:
             intake.flush()
         if self._client is not None:
@@ -168,6 +181,12 @@ class AmqpTransport(Transport):
         if client.ended.done():
             raise client.reason()
         return client, topology, publisher
+
+    def _beat_s(self) -> int:
+        """Return the heartbeat; quick enough to notice our own silence before that of others."""
+        if not (self._heartbeat_s and self._presence.in_use):
+            return self._heartbeat_s
+        return max(1, min(self._heartbeat_s, int(self.settings.lease_s / 3)))
 
     def _prefix(self) -> str:
         return f'{self.settings.name}.{self.settings.instance}'

@@ -19,6 +19,8 @@ from service_scaffold.transports.base import Binding
 
 QUORUM: dict[str, Any] = {'x-queue-type': 'quorum'}
 _CHUNK = 200
+_CREATE_S = 10.0
+_LOOK_S = 0.05
 
 
 def dead_letter_store(exchange: str) -> str:
@@ -100,6 +102,46 @@ class Topology:
         async with self._declaring(f'queue {queue!r}') as channel:
             await self._client.call(channel.queue_declare(queue, exclusive=True, auto_delete=True))
         return queue
+
+    async def stream(self, name: str, arguments: dict[str, Any]) -> None:
+        """See to it that a stream is there; one that exists is used whatever its arguments.
+
+        Raises:
+            BindingRefused: The broker refuses it, or it is older than 3.9 and has no streams.
+            AccessRefused: The credentials do not allow it.
+        """
+        try:
+            async with asyncio.timeout(_CREATE_S):
+                wanted = {'x-queue-type': 'stream', **arguments}
+                while not await self._stream(name, wanted):  # noqa: ASYNC110 - nobody tells us
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise errors.BindingRefused(f'Stream {name!r} is not ready') from None
+
+    async def _stream(self, name: str, arguments: dict[str, Any]) -> bool:
+        """Look for a stream, or make it; False while somebody else is making it.
+
+        RabbitMQ ends the connection of whoever uses a stream that has a name, and no leader yet.
+        So its maker holds a queue for as long, which no other connection can declare.
+        """
+        making = f'{name}.making'
+        if await self._exists(name):
+            return not await self._exists(making)
+        try:
+            async with self._raw() as channel:
+                await self._client.call(channel.queue_declare(making, exclusive=True))
+        except Refused as refused:
+            if refused.code == 405:
+                return False
+            raise _error(f'queue {making!r}', refused) from refused
+        if not await self._exists(name):
+            async with self._declaring(f'stream {name!r}') as channel:
+                await self._client.call(
+                    channel.queue_declare(name, durable=True, arguments=arguments)
+                )
+        async with self._declaring(f'queue {making!r}') as channel:
+            await self._client.call(channel.queue_delete(making))
+        return True
 
     async def bind(self, queue: str, bindings: Sequence[Binding]) -> dict[Binding, Exception]:
         """Bind a queue; return those that the broker refuses.
@@ -184,9 +226,9 @@ class Topology:
             async with self._raw() as channel:
                 await self._client.call(channel.queue_declare(queue, passive=True))
         except Refused as refused:
-            if refused.code != 404:
+            if refused.code not in (404, 405):
                 raise _error(f'queue {queue!r}', refused) from refused
-            return False
+            return refused.code == 405  # somebody's own
         return True
 
     @asynccontextmanager

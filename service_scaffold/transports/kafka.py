@@ -28,7 +28,10 @@ from service_scaffold.transports.base import (
 )
 from service_scaffold.transports.kafka_group import GroupIntake
 from service_scaffold.transports.kafka_live import LiveIntake
+from service_scaffold.transports.kafka_presence import PRESENCE_CONFIG, KafkaBoard
 from service_scaffold.transports.kafka_records import to_deliveries, to_message, to_record
+from service_scaffold.transports.kafka_state import STATE_CONFIG, KafkaState, RecordTopic
+from service_scaffold.transports.leased_presence import LeasedPresence
 
 LOGGER = logging.getLogger(__name__)
 
@@ -94,10 +97,31 @@ class KafkaTransport(Transport):
         self._making: asyncio.Task[KafkaProducer] | None = None
         self._intakes: set[GroupIntake | LiveIntake] = set()
         self._replies: asyncio.Task[None] | None = None
+        self.state = KafkaState(self._topic('state', STATE_CONFIG))
+        board = KafkaBoard(self._topic('presence', PRESENCE_CONFIG, partitions=1))
+        self._presence = self.presence = LeasedPresence(
+            board, settings.lease_s, settings.clock, self.lose
+        )
+
+    def _topic(
+        self, name: str, config: Mapping[str, str], partitions: int | None = None
+    ) -> RecordTopic:
+        settings = self.settings
+        spec = TopicSpec(f'{settings.namespace}.{name}', partitions, config=config)
+        limit_s = settings.connect_timeout_s
+        return RecordTopic(
+            self._journal,
+            spec,
+            self._declare_as,
+            self._declared.discard,
+            self._open_producer,
+            limit_s,
+        )
 
     async def connect(self) -> None:
         await self._journal.connect()
         self._journal.lost.add_done_callback(lambda lost: self._end(lost.result()))
+        await self._presence.connected()
 
     def _end(self, reason: Exception) -> None:
         for intake in self._intakes:
@@ -105,6 +129,7 @@ class KafkaTransport(Transport):
         self.lose(reason)
 
     async def close(self) -> None:
+        await self._presence.close(good=not self.lost.done())
         if self._replies is not None:
             self._replies.cancel()
         closing: list[asyncio.Future[Any]]

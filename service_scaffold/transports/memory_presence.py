@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from service_scaffold.journal.memory_network import Connection
 from service_scaffold.transports.presence import PresenceCallback
 from service_scaffold.transports.state import check_part
+
+LOGGER = logging.getLogger(__name__)
 
 
 class _Watch:
@@ -31,8 +34,12 @@ class _Watch:
         asyncio.get_running_loop().call_soon(self._call, callback, id, payload)
 
     def _call(self, callback: PresenceCallback, id: str, payload: bytes) -> None:
-        if not self._ended:
+        if self._ended:
+            return
+        try:
             callback(id, payload)
+        except Exception:
+            LOGGER.exception('A watcher of presence failed when it was told of %s', id)
 
 
 class PresenceBoard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from service_scaffold import errors
 from service_scaffold.journal.memory_network import Connection
@@ -101,7 +101,7 @@ class MemoryState:
                 failed=tuple(refused),
             )
 
-    async def snapshot_then_follow(self) -> AsyncIterator[Change | None]:
+    async def snapshot_then_follow(self) -> AsyncGenerator[Change | None, None]:
         """Yield every stored `(key, value)`, then None once, then each change as it comes.
 
         Raises:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -26,12 +27,16 @@ from service_scaffold.transports.base import (
     Settings,
     Transport,
 )
+from service_scaffold.transports.leased_presence import LeasedPresence
 from service_scaffold.transports.mqtt_client import Session
 from service_scaffold.transports.mqtt_connection import Connection
 from service_scaffold.transports.mqtt_group import GroupIntake
 from service_scaffold.transports.mqtt_live import LiveIntake
 from service_scaffold.transports.mqtt_outbox import Encode
 from service_scaffold.transports.mqtt_packets import Incoming
+from service_scaffold.transports.mqtt_presence import MqttBoard, keepalive_s
+from service_scaffold.transports.mqtt_retained import Retained
+from service_scaffold.transports.mqtt_state import MqttState
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,15 +55,30 @@ class MqttTransport(Transport):
         self._groups: set[GroupIntake] = set()
         self._reply_topic: str | None = None
         self._on_reply: ReplyCallback | None = None
+        space, limit_s = settings.namespace, settings.connect_timeout_s
+        values = Retained(self._up, f'{space}.state', 2, limit_s)
+        announcements = Retained(self._up, f'{space}.presence', 1, limit_s)
+        self._retained = (values, announcements)
+        self.state = MqttState(values)
+        self._board = MqttBoard(announcements)
+        self._presence = self.presence = LeasedPresence(
+            self._board, settings.lease_s, settings.clock, self.lose
+        )
 
     async def connect(self) -> None:
         settings = self.settings
         name = '.'.join((settings.name, settings.instance, settings.role, os.urandom(6).hex()))
         session = Session(client_id=quote(name, safe='@'))
+        if self._presence.in_use:
+            session = replace(session, keepalive_s=keepalive_s(settings.lease_s))
+        if self._presence.first is not None:
+            session = replace(session, will=self._board.will(*self._presence.first))
         self._main = Connection(settings, session, self._offer, self._main_lost)
         await self._main.open()
+        await self._presence.connected()
 
     async def close(self) -> None:
+        await self._presence.close(good=self._main is not None and self._main.lost is None)
         groups = list(self._groups)
         closing = [group.close() for group in groups]
         if self._main is not None:
@@ -67,6 +87,7 @@ class MqttTransport(Transport):
         self._groups.clear()
         if self._live is not None:
             self._live.ended()
+        self._end_readers(errors.ConnectionLost(f'Connection to {self.settings.address}: closed'))
 
     async def intake(self, spec: IntakeSpec) -> Intake:
         main = self._up()
@@ -138,6 +159,8 @@ class MqttTransport(Transport):
             assert self._on_reply is not None
             self._on_reply(self.envelope(wire.delivery_of(incoming)))
             return
+        if not incoming.identifiers and any(part.offer(incoming) for part in self._retained):
+            return
         claimed = [group for group in self._groups if group.claim_topic == incoming.topic]
         for group in claimed:
             group.claimed(incoming.body)
@@ -148,3 +171,8 @@ class MqttTransport(Transport):
         self.lose(reason)
         if self._live is not None:
             self._live.ended()
+        self._end_readers(reason)
+
+    def _end_readers(self, reason: Exception) -> None:
+        for part in self._retained:
+            part.end(reason)

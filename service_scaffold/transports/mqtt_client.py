@@ -53,12 +53,17 @@ class Session:
         kept: Continue the session of that id; else begin with nothing.
         expiry_s: How long the broker keeps the session when the connection has ended.
         receive_maximum: How many unacknowledged messages it may send.
+        keepalive_s: How long we may be silent, before half as long again has it end the connection.
+        will: Topic and body of what it publishes, retained, when the connection ends without a
+            good-bye.
     """
 
     client_id: str
     kept: bool = False
     expiry_s: int = 0
     receive_maximum: int = _MAX_RECEIVE
+    keepalive_s: int = KEEPALIVE_S
+    will: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ class Client:
         self._stream = stream
         self._callbacks = callbacks
         self._address = settings.address
+        self._keepalive_s = session.keepalive_s
         self._asyncio = aiomqtt.Client(
             settings.address.host,
             settings.address.port,
@@ -125,7 +131,8 @@ class Client:
             password=settings.address.password,
             identifier=session.client_id,
             protocol=aiomqtt.ProtocolVersion.V5,
-            keepalive=KEEPALIVE_S,
+            keepalive=session.keepalive_s,
+            will=None if session.will is None else aiomqtt.Will(*session.will, 1, True),
             clean_start=not session.kept,
             properties=_connect_properties(session),
             max_inflight_messages=0,  # the window is the outbox's; theirs costs a scan a confirm
@@ -231,7 +238,7 @@ class Client:
     ) -> None:
         if reason.value < REFUSED:
             told = vars(properties).get
-            usual = Terms()
+            usual = Terms(keepalive_s=self._keepalive_s)
             self.terms = Terms(
                 receive_maximum=told('ReceiveMaximum', usual.receive_maximum),
                 maximum_packet=told('MaximumPacketSize', usual.maximum_packet),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 Change = tuple[str, bytes | None]
@@ -40,7 +40,7 @@ class State(Protocol):
             ConnectionLost: The connection has ended; nobody knows what was stored.
         """
 
-    def snapshot_then_follow(self) -> AsyncIterator[Change | None]:
+    def snapshot_then_follow(self) -> AsyncGenerator[Change | None, None]:
         """Yield what is stored, then None once, then each change as it comes.
 
         The snapshot has each key once, with its value. A change that comes while it is read is

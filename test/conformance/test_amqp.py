@@ -23,3 +23,12 @@ class TestAmqp(conformance.Suite):
     def broker(self, rabbitmq: RabbitMQ) -> ProxiedControl:
         """The broker of the session; each test has names of its own."""
         return ProxiedControl(rabbitmq)
+
+
+class TestAmqpParts(conformance.PartsSuite):
+    """Latest values, and who is there."""
+
+    @pytest.fixture
+    def broker(self, rabbitmq: RabbitMQ) -> ProxiedControl:
+        """The broker of the session; each test has names of its own."""
+        return ProxiedControl(rabbitmq)

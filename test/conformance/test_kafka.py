@@ -23,3 +23,12 @@ class TestKafka(conformance.Suite):
     def broker(self, kafka: Kafka) -> ProxiedControl:
         """The broker of the session; each test has names of its own."""
         return ProxiedControl(kafka)
+
+
+class TestKafkaParts(conformance.PartsSuite):
+    """Latest values, and who is there."""
+
+    @pytest.fixture
+    def broker(self, kafka: Kafka) -> ProxiedControl:
+        """The broker of the session; each test has names of its own."""
+        return ProxiedControl(kafka)

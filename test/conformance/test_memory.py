@@ -42,3 +42,13 @@ class TestMemory(conformance.Suite):
         """A bus that no other test uses."""
         yield MemoryControl(unique)
         discard_broker(unique)
+
+
+class TestMemoryParts(conformance.PartsSuite):
+    """Latest values, and who is there."""
+
+    @pytest.fixture
+    def broker(self, unique: str) -> Iterator[MemoryControl]:
+        """A bus that no other test uses."""
+        yield MemoryControl(unique)
+        discard_broker(unique)

@@ -27,3 +27,12 @@ class TestMqtt(conformance.Suite):
     def broker(self, mosquitto: Mosquitto) -> ProxiedControl:
         """The broker of the session; each test has names of its own."""
         return ProxiedControl(mosquitto)
+
+
+class TestMqttParts(conformance.PartsSuite):
+    """Latest values, and who is there."""
+
+    @pytest.fixture
+    def broker(self, mosquitto: Mosquitto) -> ProxiedControl:
+        """The broker of the session; each test has names of its own."""
+        return ProxiedControl(mosquitto)

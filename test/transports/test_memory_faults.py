@@ -65,7 +65,7 @@ class TestDown:
             client.dead_letter(Message('plant', 'a', b'')),
             client.open_replies(print),
             client.reply(Message('plant', 'a', b'', reply_to='x'), Message('', '', b'')),
-            client.state.put('key', b'1'),
+            client.state.put('mill/key', b'1'),
         ):
             with pytest.raises(errors.ConnectionLost):
                 await step

@@ -8,7 +8,8 @@
             return Loft('pigeon://localhost')
 
 The tests use the public API only: applications with `events.setup(app)`, several of them as
-several instances. They need pytest and pytest-asyncio (the extra `test`).
+several instances. A transport that has `state` and `presence`, too, is put to `PartsSuite`, which
+uses it as the assets do. They need pytest and pytest-asyncio (the extra `test`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from service_scaffold.testing.conformance.broker import BrokerControl
 from service_scaffold.testing.conformance.case import Case, needs
 from service_scaffold.testing.conformance.inbox import Gate, Inbox, RawInbox, Received
 from service_scaffold.testing.conformance.instances import Instance, Instances
+from service_scaffold.testing.conformance.parts import PartsSuite
 from service_scaffold.testing.conformance.suite import Suite
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     'Inbox',
     'Instance',
     'Instances',
+    'PartsSuite',
     'RawInbox',
     'Received',
     'Suite',

@@ -1,0 +1,61 @@
+"""Signs of life over MQTT: a retained message for each one, and the will.
+
+The broker writes the will over the announcement when the connection ends without a good-bye; that
+is the quick way. The signs of life are for what wills do not tell: a broker that was killed has
+none when it comes back, and who crashed meanwhile would stand as present for ever.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import NoReturn
+
+from service_scaffold import errors
+from service_scaffold.transports.leased_presence import Board
+from service_scaffold.transports.leases import Leases
+from service_scaffold.transports.mqtt_retained import Retained
+
+# What a value begins with.
+_HERE = b'+'
+_LOST = b'-'
+
+_KEEPALIVE = 2 / 3
+"""Of the lease: the broker publishes the will after half as long again, so after the lease."""
+
+
+def keepalive_s(lease_s: float) -> int:
+    """Return the keep-alive with which the broker notices a loss in one lease."""
+    return max(1, int(_KEEPALIVE * lease_s))
+
+
+class MqttBoard(Board):
+    """Signs of life over MQTT."""
+
+    def __init__(self, retained: Retained) -> None:
+        self._retained = retained
+
+    def will(self, id: str, payload: bytes) -> tuple[str, bytes]:
+        """Return topic and body of the will of one that announces itself."""
+        return self._retained.topic(id), _LOST + payload
+
+    async def enter(self, id: str, payload: bytes) -> None:
+        # Each time retained: the will of an earlier life may come late, and would stay.
+        await self._retained.put([(id, _HERE + payload)])
+
+    async def leave(self, id: str) -> None:
+        await self._retained.put([(id, None)])
+
+    async def observe(self, leases: Leases) -> NoReturn:
+        async with aclosing(self._retained.read()) as batches:
+            async for batch in batches:
+                if batch is None:
+                    leases.open()
+                    continue
+                for id, value in batch:
+                    if value is None:
+                        leases.leave(id)
+                    elif value.startswith(_HERE):
+                        leases.see(id, value[1:])
+                    elif value.startswith(_LOST):
+                        leases.lose(id, value[1:])
+        raise errors.ConnectionLost('Presence is read no longer')
