@@ -18,6 +18,7 @@ In brackets the builtin that a leaf also is, so that code written for plain Pyth
     │  │  ├─ AccessRefused                   the broker does not accept our credentials
     │  │  ├─ ConnectionLost                  a connection that was up has ended
     │  │  └─ PublishError                    the broker has not confirmed; see `phase`, `maybe_sent`
+    │  │     └─ TooLarge                     the broker takes no message of that size
     │  ├─ IntakeLost                         one consumer ended, the connection is still up
     │  │  └─ SessionTakenOver                another process uses our MQTT session
     │  ├─ BindingRefused                     the broker refuses one exchange, queue or pattern
@@ -140,6 +141,13 @@ class PublishError(TransportError):
         self.phase: Phase = phase
         self.maybe_sent = phase != 'connect' if maybe_sent is None else maybe_sent
         self.failed = failed
+
+
+class TooLarge(PublishError):
+    """The broker takes no message of that size, now or later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, phase='confirm', maybe_sent=False)
 
 
 class IntakeLost(EventError):

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
 from service_scaffold.journal.offsets import (
     NO_NOTES,
@@ -22,6 +21,7 @@ from service_scaffold.journal.offsets import (
     Offsets,
     TopicPartition,
 )
+from service_scaffold.journal.records import Headers, NewRecord, Record, TopicSpec
 
 __all__ = [
     'NOTE_LIMIT',
@@ -41,61 +41,6 @@ __all__ = [
     'TopicPartition',
     'TopicSpec',
 ]
-
-Headers = tuple[tuple[str, bytes], ...]
-
-
-class Record(Protocol):
-    """One record as it stands in the log; `timestamp` in milliseconds."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
-class NewRecord(NamedTuple):
-    """One record to be appended.
-
-    Attributes:
-        partition: None means chosen by the key (murmur2, as every Kafka client does), or in turn
-            without a key.
-        timestamp: Milliseconds; None means now.
-    """
-
-    topic: str
-    value: bytes | None
-    key: bytes | None = None
-    headers: Headers = ()
-    partition: int | None = None
-    timestamp: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSpec:
-    """A topic to be created.
-
-    Attributes:
-        partitions: None means the broker's default.
-        replication: None means the broker's default.
-        config: Broker options, for example `{'cleanup.policy': 'compact'}` or
-            `{'retention.ms': '3600000'}`.
-    """
-
-    name: str
-    partitions: int | None = None
-    replication: int | None = None
-    config: Mapping[str, str] = field(default_factory=dict)
 
 
 class RebalanceListener(ABC):
@@ -255,6 +200,23 @@ class Producer(ABC):
             Fenced: A newer producer has the transactional id.
             ConnectionLost: The connection has ended.
         """
+
+    @abstractmethod
+    async def place(self, record: NewRecord) -> int:
+        """Return the partition of a record: its own, that of its key, or the next in turn.
+
+        Raises:
+            BindingRefused: The topic does not exist.
+            ConnectionLost: The broker did not answer in time.
+        """
+
+    async def largest(self, topic: str) -> int | None:
+        """Return how many bytes a topic takes in one piece, None where that is not known.
+
+        Raises:
+            ConnectionLost: The broker did not answer in time.
+        """
+        return None
 
     def forget(self, topics: Iterable[str]) -> None:  # noqa: B027 - optional
         """Keep nothing of these topics: they may be deleted, and are not to come back by that."""

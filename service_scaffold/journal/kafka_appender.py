@@ -66,13 +66,27 @@ class Appender:
         """
         outcome: list[int | Exception] = [0] * len(records)
         try:
-            if len(records) <= FEW:
+            if len(records) <= FEW and not any(map(_is_void, records)):
                 await self._send_singly(records, outcome, on_confirm, on_sent)
             else:
                 await self._send_batches(records, outcome, on_confirm, on_sent)
         except kafka_errors.KafkaError as error:
             raise translate(error, 'publishing') from error
         return outcome
+
+    async def place(self, record: base.NewRecord) -> int:
+        """Return the partition that a record goes to.
+
+        Raises:
+            BindingRefused: The topic does not exist.
+            ConnectionLost: The broker did not answer in time.
+        """
+        if record.partition is not None:
+            return record.partition
+        try:
+            return self._partition(record, await self._count(record.topic))
+        except kafka_errors.KafkaError as error:
+            raise translate(error, f'publishing to {record.topic}') from error
 
     async def _send_singly(
         self,
@@ -131,8 +145,15 @@ class Appender:
                 if batch is not None:
                     await self._submit(batch, topic, partition, on_confirm)
                 batch = filling[topic, partition] = _Batch(self._producer.create_batch())
-                batches.append((topic, batch))
                 _append(batch, record, position)
+                if batch.builder.size() > self._producer._max_request_size:
+                    # The client sends it all the same, and the broker may end the connection.
+                    del filling[topic, partition]
+                    outcome[position] = self._refusal(
+                        kafka_errors.MessageSizeTooLargeError(), topic
+                    )
+                    continue
+                batches.append((topic, batch))
         for (topic, partition), batch in filling.items():
             await self._submit(batch, topic, partition, on_confirm)
         if on_sent is not None:
@@ -223,6 +244,11 @@ class Appender:
             return partition
         key = record.key
         return next(self._turns) % count if key is None else partition_of(key, count)
+
+
+def _is_void(record: base.NewRecord) -> bool:
+    """Tell whether there is neither key nor value, which the client sends in batches only."""
+    return record.value is None and record.key is None
 
 
 def _append(batch: _Batch, record: base.NewRecord, position: int) -> bool:

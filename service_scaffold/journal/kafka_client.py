@@ -225,9 +225,7 @@ def translate(error: BaseException, action: str) -> errors.ScaffoldError:
     if isinstance(error, _NO_TOPIC):
         return errors.BindingRefused(f'{action}: the topic or partition does not exist')
     if isinstance(error, _TOO_LARGE):
-        return errors.PublishError(
-            f'{action}: larger than the broker accepts', phase='confirm', maybe_sent=False
-        )
+        return errors.TooLarge(f'{action}: larger than the broker accepts')
     if isinstance(error, _GONE):
         return errors.ConnectionLost(text)
     return errors.JournalError(text)

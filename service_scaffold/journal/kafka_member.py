@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from service_scaffold import errors
 from service_scaffold.journal import base
 from service_scaffold.journal.kafka_client import (
     ConsumerRebalanceListener,
@@ -148,7 +147,7 @@ class KafkaMember(KafkaReader, base.Member):
         try:
             if leaving:
                 await self._listener.on_revoked(leaving)
-        except (errors.ScaffoldError, kafka_errors.KafkaError) as error:
+        except Exception as error:  # noqa: BLE001 - raised by the next fetch
             self._failure = error
         self._assignment = frozenset()
 
@@ -163,7 +162,7 @@ class KafkaMember(KafkaReader, base.Member):
             await self._listener.on_assigning(self._assignment)
             await self._position(assigned)
             await self._listener.on_assigned(self._assignment)
-        except (errors.ScaffoldError, kafka_errors.KafkaError) as error:
+        except Exception as error:  # noqa: BLE001 - raised by the next fetch
             self._failure = error
         self._consumer.resume(*self._owned(assigned))
         self._open.set()

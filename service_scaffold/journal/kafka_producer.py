@@ -19,6 +19,7 @@ from service_scaffold.journal.kafka_client import (
 from service_scaffold.journal.kafka_internals import discard_producer, untrack
 from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_sender import MemberSender, Membership
+from service_scaffold.journal.kafka_topics import largest_of
 from service_scaffold.journal.offsets import join_notes
 
 ABORT_LIMIT_S = 0.7
@@ -60,6 +61,15 @@ class KafkaProducer(base.Producer):
             return await self._appender.append(records, on_confirm, on_sent)
         finally:
             self._appending -= 1
+
+    async def place(self, record: base.NewRecord) -> int:
+        if self.closed:
+            raise errors.ConnectionLost('The producer is closed')
+        return await self._appender.place(record)
+
+    async def largest(self, topic: str) -> int | None:
+        async with bounded('asking for the largest record', self._timeout_s):
+            return await largest_of(self._producer.client, topic)
 
     def forget(self, topics: Iterable[str]) -> None:
         self._forgettable.update(topics)

@@ -10,6 +10,7 @@ from typing import Any
 from service_scaffold import errors
 from service_scaffold.journal.base import TopicSpec
 from service_scaffold.journal.kafka_client import (
+    AIOKafkaClient,
     ControlClient,
     admin,
     kafka_errors,
@@ -18,6 +19,9 @@ from service_scaffold.journal.kafka_client import (
 )
 from service_scaffold.journal.kafka_protocol import CreateTopicsRequestV4, Exactly
 
+TOPIC = 2
+"""What the protocol calls a topic, where options are asked for."""
+LARGEST = 'max.message.bytes'
 LIMIT_MS = 10_000
 RETRY_S = 0.2
 LOOK_EVERY_S = 0.05
@@ -106,7 +110,19 @@ async def list_topics(client: ControlClient) -> list[str]:
     return sorted(topic['topic'] for topic in response['topics'])
 
 
-async def _ask_any(client: ControlClient, request: Any) -> Any:
+async def largest_of(client: AIOKafkaClient, topic: str) -> int | None:
+    """Return how many bytes a batch of a topic may have, None if the broker does not tell us.
+
+    The caller bounds the time.
+    """
+    request = admin.DescribeConfigsRequest([(TOPIC, topic, [LARGEST])])
+    for code, _, _, _, entries in (await _ask_any(client, request)).resources:
+        if kafka_errors.for_code(code) is kafka_errors.NoError:
+            return next((int(entry[1]) for entry in entries if entry[0] == LARGEST), None)
+    return None
+
+
+async def _ask_any(client: AIOKafkaClient, request: Any) -> Any:
     """Ask one node after the other until one answers."""
     nodes = [broker.nodeId for broker in client.cluster.brokers()]
     failure: Exception = kafka_errors.NodeNotReadyError('no node is known')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -207,6 +208,7 @@ class Topic:
         self.partitions = [Partition(name, number) for number in range(partitions)]
         self.declared = declared
         self._compact = 'compact' in config.get('cleanup.policy', '')
+        self.largest = int(config.get('max.message.bytes', sys.maxsize))
         retention = int(config.get('retention.ms', -1))
         self._retention_ms = None if retention < 0 else retention
         self._turn = itertools.count()

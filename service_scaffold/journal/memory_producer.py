@@ -135,6 +135,17 @@ class MemoryProducer(base.Producer):
             on_confirm([p for p, one in enumerate(outcome) if isinstance(one, int)])
         return outcome
 
+    async def place(self, record: base.NewRecord) -> int:
+        await self._reach('looking for a partition')
+        if record.partition is not None:
+            return record.partition
+        topic = self._broker.topics.get(record.topic) or self._broker.topic(TopicSpec(record.topic))
+        return topic.choose(record.key)
+
+    async def largest(self, topic: str) -> int | None:
+        found = self._broker.topics.get(topic)
+        return None if found is None else found.largest
+
     async def begin(self) -> None:
         await self._reach('beginning a transaction')
         if self._id is None or self._transaction is not None:
@@ -188,6 +199,10 @@ class MemoryProducer(base.Producer):
             )
         if self._broker.network.refuse():
             return errors.PublishError(f'{self._broker} refuses {record.topic}', phase='confirm')
+        if len(record.key or b'') + len(record.value or b'') > topic.largest:
+            return errors.TooLarge(
+                f'{record.topic} takes no records of more than {topic.largest} bytes'
+            )
         partition = topic.partitions[number]
         timestamp = self._broker.now_ms() if record.timestamp is None else record.timestamp
         stored = LogRecord(

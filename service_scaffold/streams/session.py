@@ -184,6 +184,7 @@ class Session(RebalanceListener):
         if self._producer is None:
             raise errors.PublishError('There is no connection yet')
         await self.topics.ensure([record.topic])
+        record = record._replace(partition=await self._producer.place(record))
         (outcome,) = await self._producer.produce([record])
         if isinstance(outcome, Exception):
             raise outcome
@@ -246,6 +247,7 @@ class Session(RebalanceListener):
         """Go on with what has stayed, begin what has come, end what has gone."""
         assert self._member is not None
         assert self._feeding is not None
+        self._check_counts(partitions)
         async with self._tasks.changing:
             wanted = self._wanted(self._member.assignment | partitions)
             for key in [key for key in self.tasks if key not in wanted]:
@@ -259,6 +261,19 @@ class Session(RebalanceListener):
                     self._tasks.begin(key)
         self._workplace.member_id = self._member.member_id
         self.joined.set()
+
+    def _check_counts(self, partitions: Iterable[TopicPartition]) -> None:
+        """See that the topics are those that were counted.
+
+        Raises:
+            JournalError: One has more partitions now; on the next connection all is counted again.
+        """
+        counts = {} if self.layout is None else self.layout.counts
+        for topic, number in partitions:
+            if number >= counts.get(topic, number + 1):
+                raise errors.JournalError(
+                    f'{topic} has more than the {counts[topic]} partitions that it had at first'
+                )
 
     def _wanted(self, assignment: Iterable[TopicPartition]) -> dict[Key, set[str]]:
         """Return the tasks that we have all partitions of, with their topics."""
@@ -292,14 +307,21 @@ class Session(RebalanceListener):
         commits = await self._member.committed(where)
         for partition in where:
             commit = commits[partition]
-            if commit is not None and commit.offset != task.committed[partition.topic]:
+            if commit is not None and commit.offset != self._left_at(task, partition.topic):
                 LOGGER.info('%s was with another worker meanwhile', task)
                 return False
         await self._member.seek({p: task.position(p.topic) for p in where})
         paused = () if self._feeding is None else self._feeding.paused
         self._member.resume([p for p in where if p not in paused])
-        task.release()
+        if not self._stopping:
+            task.release()
         return True
+
+    def _left_at(self, task: Task, topic: str) -> int:
+        """Return what is committed unless somebody else has worked on a task."""
+        if self._settings.guarantee == 'at_most_once':
+            return task.position(topic)  # it is committed before it is handled
+        return task.committed[topic]
 
     async def _rest(self, tasks: Iterable[Task], limit_s: float) -> None:
         """Wait until no body is busy, at most so long: real seconds, as what it does is real."""
@@ -343,7 +365,9 @@ class Session(RebalanceListener):
     @property
     def settled(self) -> bool:
         """Whether all partitions that are ours are being worked on."""
-        return not self._tasks.starting and all(t.phase == 'running' for t in self.tasks.values())
+        if self._stopping or self._trouble.done() or self._tasks.starting:
+            return False
+        return all(task.phase == 'running' for task in self.tasks.values())
 
     @property
     def idle(self) -> bool:

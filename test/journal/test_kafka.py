@@ -620,3 +620,51 @@ async def test_closing_twice_and_without_connecting(kafka, topic):
 
     with pytest.raises(errors.ConnectionLost):
         await journal.offsets([TopicPartition(topic, 0)], 'end')
+
+
+async def test_a_record_with_neither_key_nor_value_is_appended(journal, topic):
+    """Alone and among others: the client's own way is to refuse it."""
+    producer = await journal.producer()
+
+    alone = await producer.produce([NewRecord(topic, None, partition=0)])
+    among = await producer.produce([NewRecord(topic, None, partition=0)] * 20)
+
+    assert [*alone, *among] == list(range(21))
+
+
+async def test_where_a_record_goes_is_known_before(journal, topic):
+    producer = await journal.producer()
+    keyed = NewRecord(topic, b'', b'key')
+
+    assert await producer.place(keyed) == partition_of(b'key', 2)
+    assert await producer.place(keyed._replace(partition=1)) == 1
+    assert {await producer.place(NewRecord(topic, b'')) for _ in range(4)} == {0, 1}
+
+
+@pytest.mark.parametrize('transactional', [False, True])
+async def test_what_is_too_large_is_told_apart_and_how_much_would_do(
+    journal, unique, transactional
+):
+    """Whether it is the topic that does not take it, or the client."""
+    await journal.create([TopicSpec(unique, 1, config={'max.message.bytes': '5000'})])
+    producer = await journal.producer(unique if transactional else None)
+    if transactional:
+        await producer.begin()
+
+    (refused,) = await producer.produce([NewRecord(unique, bytes(10_000))])
+
+    assert isinstance(refused, errors.TooLarge)
+    assert await producer.largest(unique) == 5_000
+    assert await producer.largest(f'{unique}-none') is None
+
+
+async def test_what_is_larger_than_a_request_is_not_sent(journal, topic):
+    """The broker would end the connection; those beside it are appended."""
+    producer = await journal.producer()
+    records = [NewRecord(topic, b'%d' % n, partition=0) for n in range(20)]
+    records[7] = NewRecord(topic, bytes(65 * 1024 * 1024), partition=0)
+
+    outcome = await producer.produce(records)
+
+    assert isinstance(outcome[7], errors.TooLarge)
+    assert [each for each in outcome if isinstance(each, int)] == list(range(19))
