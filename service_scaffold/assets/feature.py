@@ -62,7 +62,7 @@ class AssetsFeature(features.ServiceFeature):
     def _begin(self) -> None:
         self._ended = False
         self.host = f'{self._settings.name}.{secrets.token_hex(8)}'
-        self.mirror = Mirror(self._foreign, self._clock.monotonic)
+        self.mirror = Mirror(self._foreign, self._clock)
         self.outbox = Outbox(self._send, self._clock)
         self._complete = asyncio.Event()
         self.stopping = asyncio.Event()

@@ -10,6 +10,7 @@ from service_scaffold import errors
 from service_scaffold.assets import record as records
 from service_scaffold.assets.record import ABOVE, AVAIL, BELOW, Stored
 from service_scaffold.assets.view import View
+from service_scaffold.clock import Clock
 
 LOGGER = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Mirror:
 
     Args:
         foreign: Told of each change that came from the broker: asset, attribute, record.
-        monotonic: The time that goes on.
+        clock: What losses are dated with, and lateness measured.
 
     Attributes:
         reading: The broker's values are being read from their beginning.
@@ -34,7 +35,7 @@ class Mirror:
     def __init__(
         self,
         foreign: Callable[[str, str, Stored | None], None],
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self.reading = False
         self.views: dict[str, View] = {}
@@ -42,7 +43,7 @@ class Mirror:
         self._seen: set[str] = set()
         self._present: set[str] = set()
         self._since: dict[str, float] = {}
-        self._monotonic = monotonic
+        self._clock = clock
         self._above: dict[str, set[str]] = defaultdict(set)
         self._below: dict[str, set[str]] = defaultdict(set)
 
@@ -173,8 +174,8 @@ class Mirror:
         """An asset has a new word on its owner."""
         if view.host in self._present:
             self._mark(view, lost=False)
-        elif view.host and not view.lost:
-            self._since.setdefault(view.host, self._monotonic())
+        elif view.host and view.lost_at is None:
+            self._since.setdefault(view.host, self._clock.monotonic())
 
     def _turn(self, host: str, *, lost: bool) -> None:
         for view in tuple(self.known()):
@@ -183,6 +184,9 @@ class Mirror:
 
     def _mark(self, view: View, *, lost: bool) -> None:
         was = view.available
-        view.lost = lost
+        if not lost:
+            view.lost_at = None
+        elif view.lost_at is None:
+            view.lost_at = self._clock.time()
         if view.available != was:
             view.tell(AVAIL)

@@ -18,22 +18,20 @@ from service_scaffold.assets.record import (
 )
 from service_scaffold.assets.watching import Watch
 
-LOST = 'lost'
-
 
 class View:
     """What is known of one asset.
 
     Attributes:
         id: The asset's id.
-        lost: Its owner has gone without a word.
+        lost_at: When its owner was found to have gone without a word; None: it has not.
         records: The latest record of each attribute, references included.
         watches: Who is told of changes.
     """
 
     def __init__(self, id: str) -> None:
         self.id = id
-        self.lost = False
+        self.lost_at: float | None = None
         self.records: dict[str, Stored] = {}
         self.watches: list[Watch] = []
 
@@ -57,7 +55,7 @@ class View:
     def available(self) -> bool:
         """Whether its owner is there."""
         record = self.records.get(AVAIL)
-        return record is not None and record.value == AVAILABLE and not self.lost
+        return record is not None and record.value == AVAILABLE and self.lost_at is None
 
     @property
     def host(self) -> str:
@@ -112,9 +110,10 @@ class View:
 
     def shown(self, id: str, record: Stored) -> Attribute:
         """Return a record as users see it."""
-        value = record.value
+        value, timestamp = record.value, record.timestamp
         if id == AVAIL:
             value = AVAILABLE if self.available else UNAVAILABLE
+            timestamp = max(timestamp, self.lost_at or 0.0)
             quality = True
         else:
             quality = self.available and record.epoch == self.epoch
@@ -124,7 +123,7 @@ class View:
             value,
             record.kind,
             record.tag,
-            record.timestamp,
+            timestamp,
             'good' if quality else 'stale',
         )
 
@@ -140,7 +139,7 @@ class View:
             return False
         self.records[id] = record
         if id == AVAIL and (known is None or known.host != record.host):
-            self.lost = False
+            self.lost_at = None
         self.tell(id)
         return True
 

@@ -1,0 +1,1 @@
+"""`service-scaffold`: what one asks of a running system from a terminal."""
