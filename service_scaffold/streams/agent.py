@@ -16,6 +16,7 @@ from service_scaffold.streams.effects import Hand
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.plan import Hop, Plan, Source
 from service_scaffold.streams.reading import Reads
+from service_scaffold.streams.refusals import Refusals
 from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.topic import Topic
 
@@ -53,6 +54,7 @@ class Agent(Askable):
         group: The application's id.
         stats: Counts.
         last_error: What it failed with last.
+        refusals: What the log has not taken.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Agent(Askable):
         self.last_error: Exception | None = None
         self.on_rest: Callable[[], None] | None = None
         self.trial: Callable[[Agent], Any] | None = None
+        self.refusals = Refusals()
 
     def __repr__(self) -> str:
         return f'<Agent {self.name}>'

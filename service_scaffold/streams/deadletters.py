@@ -7,6 +7,7 @@ from typing import Any, Literal
 from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import NewRecord
+from service_scaffold.streams.refusals import Refusals
 from service_scaffold.transports import headers
 
 ORIGIN_PARTITION = 'x-origin-partition'
@@ -28,9 +29,13 @@ class Letters:
         agent: Its name.
         group: The application's id.
         clock: What says when.
+        refusals: What the log has not taken: a letter of that leaves the value out.
     """
 
-    def __init__(self, agent: str, group: str, clock: Clock) -> None:
+    def __init__(
+        self, agent: str, group: str, clock: Clock, refusals: Refusals | None = None
+    ) -> None:
+        self._refusals = Refusals() if refusals is None else refusals
         self._agent = agent
         self._group = group
         self._clock = clock
@@ -56,4 +61,6 @@ class Letters:
         kept = [(name, value) for name, value in record.headers if name not in facts]
         kept += [(name, value.encode()) for name, value in facts.items()]
         name = store_of(record.topic)
-        return NewRecord(name, record.value, record.key, tuple(kept), timestamp=record.timestamp)
+        return self._refusals.fitting(
+            NewRecord(name, record.value, record.key, tuple(kept), timestamp=record.timestamp)
+        )

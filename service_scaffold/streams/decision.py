@@ -65,6 +65,10 @@ class Decision:
             raise ValueError('what comes after the last attempt is no other attempt')
         return Decision('retry', max, backoff_s, then)
 
+    def allows_retry(self, attempts: int) -> bool:
+        """Tell whether there may be another attempt after so many that have failed."""
+        return self.kind == 'retry' and (self.max is None or attempts < self.max)
+
     def pause_s(self, attempt: int) -> float:
         """Return how long to wait after failed attempt number `attempt`, counted from 1."""
         return Backoff(self.backoff_s, max_s=LONGEST_PAUSE_S).delay(attempt)

@@ -44,6 +44,12 @@ class InHand:
         """All of them."""
         return [*self.current, *self._open.values()]
 
+    @property
+    def label(self) -> str:
+        """What the current ones are called in logs."""
+        first, last = self.current[0], self.current[-1]
+        return first.dedup_id if first is last else f'{first.dedup_id} to {last.dedup_id}'
+
     # By hand
 
     @property

@@ -12,7 +12,7 @@ from service_scaffold import errors
 from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import NewRecord
-from service_scaffold.streams import deadletters
+from service_scaffold.streams import deadletters, refusals
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.channel import Channel, ChannelRecord
 from service_scaffold.streams.effects import Effects
@@ -35,7 +35,8 @@ class Outgoing:
     """Records that agents of channels have sent, on their way to the log.
 
     They are kept until the broker has confirmed them: there is nothing that they could be sent
-    again from. Those of one batch are on their way at once.
+    again from. Only what the broker would refuse each time is given up, and said in the log. Those
+    of one batch are on their way at once.
 
     Args:
         append: Appends one record.
@@ -77,11 +78,12 @@ class Outgoing:
         """Append the first records; keep, and return the error of, those that are not confirmed."""
         batch = self._batch()
         done = await asyncio.gather(*map(self._append, batch), return_exceptions=True)
-        failed = [
-            (record, outcome)
-            for record, outcome in zip(batch, done, strict=True)
-            if isinstance(outcome, BaseException)
-        ]
+        failed = []
+        for record, outcome in zip(batch, done, strict=True):
+            if isinstance(outcome, Exception) and refusals.is_final(record, outcome):
+                LOGGER.error('A record of a channel is given up, for %s: %s', record.topic, outcome)
+            elif isinstance(outcome, BaseException):
+                failed.append((record, outcome))
         for _ in batch:
             self._records.popleft()
         self._records.extendleft(record for record, _ in reversed(failed))

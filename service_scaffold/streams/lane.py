@@ -60,7 +60,7 @@ class Lane:
         self.backing_off = False
         self._spare = Effects()
         self._finished = finished
-        self._letters = Letters(agent.name, agent.group, clock)
+        self._letters = Letters(agent.name, agent.group, clock, agent.refusals)
         self._queue: deque[Any] = deque()
         self._bell = Bell(clock)
         self._resting = True
@@ -146,8 +146,8 @@ class Lane:
             until: Monotonic seconds of the clock after which None is returned.
         """
         if not keep and (self.current or self.effects or self._hand.by_hand):
-            if self.effects.first and not self._hand.unacked:
-                await self.effects.complete()
+            if (self.effects.first or self.agent.refusals) and not self._hand.unacked:
+                await self._complete()
             self.finish()
         self._since_turn += 1
         if self._since_turn >= TURN_EVERY:
@@ -161,6 +161,11 @@ class Lane:
             self._since_turn = 0
             if not await self._rest(until):
                 return None
+
+    async def _complete(self) -> None:
+        """Do what is to be done before events are finished; what it sends has to be taken."""
+        await self.effects.complete()
+        self.agent.refusals.check(self.effects.sends)
 
     def _begin(self, record: Any) -> Event | None:
         try:
@@ -258,7 +263,7 @@ class Lane:
         """Finish one event."""
         if not self._hand.holds(event):
             return  # it is finished when the body asks for the next one; or it was acked before
-        await self.effects.complete()
+        await self._complete()
         self._hand.ack(event)
         effects, self.effects = self.effects, Effects()
         self.effects.yielded = effects.yielded  # the others of a batch have their answers to come
@@ -297,7 +302,7 @@ class Lane:
         if self._hand.unacked:
             self.effects = Effects()  # of events that the next run cannot acknowledge
         if self.current or self.effects:
-            await self.effects.complete()
+            await self._complete()
             self.finish()
         else:  # it has ended without taking anything: do not run it in a circle
             await self._rest(None)
@@ -308,21 +313,19 @@ class Lane:
         self.agent.last_error = error
         self._hand_out_again(self._hand.blame_last())  # where they are acknowledged by hand
         if isinstance(error, BLAMELESS):
-            self._take_back()
-            self._closed = True
-            self.unit.stop(error)
+            self._stop(error)
             return
         if not self.current:
             await self._pause_after_failed_start(error)
             return
         self.attempts += 1
         decision = await self._decide(error)
-        if decision.kind == 'retry' and self._may_retry(decision):
+        if decision.allows_retry(self.attempts):
             LOGGER.warning(
                 '%s: attempt %d on %s failed, trying again',
                 self,
                 self.attempts,
-                self._label(),
+                self._hand.label,
                 exc_info=error,
             )
             self._take_back()
@@ -335,9 +338,6 @@ class Lane:
         else:
             self._give_up(decision.then or decision, error)
 
-    def _may_retry(self, decision: Decision) -> bool:
-        return decision.max is None or self.attempts < decision.max
-
     async def _decide(self, error: Exception) -> Decision:
         try:
             return await self.agent.on_error.decide(self.agent, error, self.current[-1])
@@ -348,18 +348,18 @@ class Lane:
     def _give_up(self, decision: Decision, error: Exception) -> None:
         stats = self.agent.stats
         if decision.kind == 'stop':
-            LOGGER.critical('%s stops the application at %s', self, self._label(), exc_info=error)
-            self._take_back()
-            self._closed = True
-            self.unit.stop(error)
+            LOGGER.critical(
+                '%s stops the application at %s', self, self._hand.label, exc_info=error
+            )
+            self._stop(error)
             return
         if decision.kind == 'skip':
-            LOGGER.warning('%s: %s is skipped', self, self._label(), exc_info=error)
+            LOGGER.warning('%s: %s is skipped', self, self._hand.label, exc_info=error)
             stats.skipped += len(self.current)
         else:
             rejected = decision.kind == 'dead_letter'
             reason: Reason = 'rejected' if rejected else 'retries_exhausted'
-            LOGGER.error('%s: %s is dead-lettered', self, self._label(), exc_info=error)
+            LOGGER.error('%s: %s is dead-lettered', self, self._hand.label, exc_info=error)
             self.effects.sends += [
                 self._letters.letter(event.message, reason, error, self.attempts)
                 for event in self.current
@@ -370,6 +370,11 @@ class Lane:
         skipped = self._hand.take_skipped()
         self.finish()
         self._hand_out_again(skipped)  # their effects were dropped
+
+    def _stop(self, error: Exception) -> None:
+        self._take_back()
+        self._closed = True
+        self.unit.stop(error)
 
     def _take_back(self) -> None:
         self._hand_out_again(self._hand.give_back())
@@ -388,10 +393,6 @@ class Lane:
             await self.clock.sleep(delay_s)
         finally:
             self.backing_off = False
-
-    def _label(self) -> str:
-        first, last = self.current[0], self.current[-1]
-        return first.dedup_id if first is last else f'{first.dedup_id} to {last.dedup_id}'
 
 
 def _is_cancelled() -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord, Producer
+from service_scaffold.streams.refusals import Refused, is_final
 
 BATCH = 5_000
 
@@ -103,15 +104,17 @@ async def send_all(producer: Producer, records: Sequence[NewRecord], ensure: Ens
     """Append records; return their offsets, or `NOWHERE` where the topic has gone.
 
     Raises:
-        PublishError: One of them was refused.
+        Refused: One of them would be refused each time.
+        PublishError: One of them was not appended.
         ConnectionLost: The connection has ended.
     """
     passing, gone = await ensure(list({record.topic for record in records}))
     kept = [record for record in records if record.topic not in gone] if gone else records
     offsets: list[int] = []
-    for outcome in await producer.produce(kept) if kept else ():
+    outcomes = await producer.produce(kept) if kept else ()
+    for record, outcome in zip(kept, outcomes, strict=True):
         if isinstance(outcome, Exception):
-            raise outcome
+            raise Refused(record, outcome) if is_final(record, outcome) else outcome
         offsets.append(outcome)
     if passing:
         producer.forget(passing)

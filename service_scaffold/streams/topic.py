@@ -286,7 +286,13 @@ class Topic:
         timestamp: float | None = None,
         headers: Mapping[str, str | bytes] | None = None,
     ) -> NewRecord:
-        """Return the record of a value; for its timestamp see `sent_at_ms`."""
+        """Return the record of a value; for its timestamp see `sent_at_ms`.
+
+        Raises:
+            EncodeError: Key, value or headers do not fit, or a compacted topic gets no key.
+        """
+        if key is None and self.options.compacting:
+            raise errors.EncodeError(f'Topic {self.name} is compacted: each record needs a key')
         return NewRecord(
             self.name,
             None if value is None else self.encode_value(value),
@@ -298,10 +304,20 @@ class Topic:
 
 
 def encode_headers(headers: Mapping[str, str | bytes]) -> tuple[tuple[str, bytes], ...]:
-    return tuple(
-        (name, value.encode() if isinstance(value, str) else value)
-        for name, value in headers.items()
-    )
+    """Return headers as they stand in a record.
+
+    Raises:
+        EncodeError: One is neither text nor bytes.
+    """
+    return tuple((name, _header(name, value)) for name, value in headers.items())
+
+
+def _header(name: str, value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes):
+        return value
+    raise errors.EncodeError(f'Header {name}: text or bytes are needed, not {value!r}')
 
 
 def _is_object(data: object) -> bool:

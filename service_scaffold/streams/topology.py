@@ -19,6 +19,7 @@ from service_scaffold.streams.joins import Join
 from service_scaffold.streams.leader import Leading
 from service_scaffold.streams.plan import Hop, Plan
 from service_scaffold.streams.probe import discover
+from service_scaffold.streams.refusals import Refusals
 from service_scaffold.streams.rpc import Calls
 from service_scaffold.streams.runtime import Runtime
 from service_scaffold.streams.sending import Sending
@@ -44,6 +45,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         movers: Agents of our own that move events to other topics; known after `discover`.
         runtime: What it runs on, None while it does not.
         calls: What this process has asked its agents, and others of the same id.
+        refusals: What the log has not taken.
         checkpoints: How many there were, and how long they took.
     """
 
@@ -56,6 +58,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         self.movers: list[Agent] = []
         self.runtime: Runtime | None = None
         self.calls = Calls(self)
+        self.refusals = Refusals()
         self.checkpoints = CheckpointStats()
         self._rested = asyncio.Event()
         self._own_topics: list[Topic] = []
@@ -238,6 +241,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
             )
             agent.on_rest = self._rested.set
             agent.calls = self.calls
+            agent.refusals = self.refusals
             agent.trial = trials(self.topics)
             self.agents[chosen] = agent
             return agent
@@ -293,7 +297,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
             )
 
     def _mover(self, hop: Hop, hooks: set[ErrorHook]) -> Agent:
-        """Return the agent of our own that does a hop; one agent's errors are judged by its hook."""
+        """Return the agent of our own that does a hop; errors of one agent go to its hook."""
         if isinstance(hop, Join):
             name = hop.mover.removeprefix(self.prefixed(''))
             hop.table = JoinBuffer(hop, f'{name}-join', self.prefixed(f'{name}-join-changelog'))
@@ -301,6 +305,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
                 raise errors.ConfigError(f'Table {hop.table.name}: a join needs this name')
             self.tables[hop.table.name] = hop.table
         mover = Agent(hop.mover, hop.move, hop.plan, group=self.id)
+        mover.refusals = self.refusals
         if len(hooks) == 1:
             mover.on_error = hooks.pop()
         return mover

@@ -17,6 +17,7 @@ from service_scaffold.streams.inlets import Inlets
 from service_scaffold.streams.liveness import Liveness
 from service_scaffold.streams.opening import Opening
 from service_scaffold.streams.progress import Progress
+from service_scaffold.streams.refusals import Refused
 from service_scaffold.streams.routines import Routines
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.topic import RecordMetadata
@@ -245,6 +246,8 @@ class Worker(features.ServiceFeature):
                     self.fail(error)
                     break
                 self.error = error
+                if isinstance(error, Refused):
+                    self.topology.refusals.learn(error)
                 if not down:
                     known = isinstance(error, errors.ScaffoldError | OSError | TimeoutError)
                     LOGGER.warning(
