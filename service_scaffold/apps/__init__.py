@@ -13,6 +13,7 @@ _HOMES = {
     'AbstractApplication': f'{_HERE}.standalone',
     'AmqpConfig': f'{_HERE}.configs',
     'ApplicationLifeCycle': f'{_HERE}.protocols',
+    'AssetApp': 'service_scaffold.apps.asset',
     'BusConfig': f'{_HERE}.configs',
     'ConsumerApplication': f'{_HERE}.standalone',
     'DistributedApplication': f'{_HERE}.application',
@@ -25,6 +26,7 @@ _HOMES = {
     'StreamApp': 'service_scaffold.apps.stream',
     'TopicMessage': f'{_HERE}.message',
     'TopicSocket': f'{_HERE}.socket',
+    'WebAssetApp': 'service_scaffold.apps.web',
     'socket_provider': f'{_HERE}.configs',
 }
 
@@ -32,6 +34,7 @@ __all__ = [
     'AbstractApplication',
     'AmqpConfig',
     'ApplicationLifeCycle',
+    'AssetApp',
     'BusConfig',
     'ConsumerApplication',
     'DistributedApplication',
@@ -44,6 +47,7 @@ __all__ = [
     'StreamApp',
     'TopicMessage',
     'TopicSocket',
+    'WebAssetApp',
     'socket_provider',
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service_scaffold import assets
-from service_scaffold.apps.asset import AssetApp
+from service_scaffold.apps import AssetApp
 from test.events.conftest import until
 
 

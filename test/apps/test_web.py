@@ -13,7 +13,7 @@ from aiohttp import web
 from flask import Blueprint, Flask, current_app, redirect, session, url_for
 
 from service_scaffold import assets
-from service_scaffold.apps.web import WebAssetApp
+from service_scaffold.apps import WebAssetApp
 
 blueprint = Blueprint('parts', __name__, url_prefix='/parts')
 
