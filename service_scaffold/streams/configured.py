@@ -55,6 +55,7 @@ def settings_of(config: Config, id: str | None = None) -> StreamSettings:
         'processing_s': get('stream_processing_timeout'),
         'store': get('store') or _usual_store(config),
         'directory': _directory(config),
+        'record_bytes': get('producer_max_request_size'),
         'cleanup_s': get('table_cleanup_interval'),
         'standbys': get('table_standby_replicas'),
         'ack_exceptions': get('stream_ack_exceptions'),

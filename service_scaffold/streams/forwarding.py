@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
+
+LOGGER = logging.getLogger(__name__)
 
 CONNECTIONS = 64
 """How many requests, at most, are on their way to other workers at once."""
@@ -55,6 +58,9 @@ class Forwarder:
     ) -> web.StreamResponse:
         """Ask another worker, and answer with what it says.
 
+        When that one goes in the middle of its answer, nobody else can go on with it: the client's
+        connection is cut off, so that it does not take that part for the whole.
+
         Args:
             url: Of that worker.
             me: Id of this one.
@@ -64,8 +70,8 @@ class Forwarder:
 
         Raises:
             Unanswered: It has answered 503, and that is not to be the answer.
-            ClientError: The worker cannot be reached, or breaks off.
-            TimeoutError: It does not answer in time.
+            ClientError: The worker cannot be reached, or does not begin to answer.
+            TimeoutError: It does not begin to answer in time.
         """
         body = await request.read()
         headers = [(n, v) for n, v in request.headers.items() if _passes(n) and n.lower() != 'host']
@@ -85,10 +91,15 @@ class Forwarder:
                 raise Unanswered(f'{url} has answered 503')
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
             response.headers.extend((n, v) for n, v in answer.headers.items() if _passes(n))
-            await response.prepare(request)
-            async for chunk in answer.content.iter_chunked(CHUNK):
-                await response.write(chunk)
-            await response.write_eof()
+            try:
+                await response.prepare(request)
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    await response.write(chunk)
+                await response.write_eof()
+            except (aiohttp.ClientError, TimeoutError, ConnectionResetError) as error:
+                LOGGER.info('An answer of %s to %s is cut off: %r', url, request.path, error)
+                if request.transport is not None:
+                    request.transport.abort()
             return response
 
     def _opened(self) -> aiohttp.ClientSession:

@@ -101,6 +101,7 @@ class Opening:
                     self._stores.open(table.name, task.number),
                     table.logged(task.number),
                 )
+                state.record_bytes = self._settings.record_bytes
                 state.keeper = table.keeper(state)
                 if whole and table.is_global:
                     table.copies[task.number] = state

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import aiohttp
 from aiohttp import web
 
-from service_scaffold import features
+from service_scaffold import errors, features
 from service_scaffold.http import problems
 from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams.forwarding import FORWARDED, STALE, Unanswered
@@ -147,12 +147,22 @@ class _Route:
         if place is None or session is None:
             return _unavailable(worker, place, 'is not known while the broker is away')
         if session.neighbours.runs_here(place.kind, place.name, place.number):
-            return await call()
+            return await self._answer_here(worker, session, place, call)
         passed_on = FORWARDED in request.headers
         if passed_on and STALE not in request.headers:
             return _unavailable(worker, place, 'is not here')
         others = () if passed_on else self._others(session, place)
         return await self._ask(request, worker, place, others, call)
+
+    async def _answer_here(self, worker: Worker, session: Session, place: Place, call: Call) -> Any:
+        try:
+            return await call()
+        except (errors.NotOwned, errors.StoreError):
+            if worker.session is session and session.neighbours.runs_here(
+                place.kind, place.name, place.number
+            ):
+                raise  # about something else
+            return _unavailable(worker, place, 'has just gone from here')
 
     def _others(self, session: Session, place: Place) -> Sequence[tuple[WorkerInfo, bool]]:
         """Return whom to ask in turn, and whether for a copy."""
@@ -204,8 +214,13 @@ class _Route:
         table = self._copied
         if table is None or place.number not in table.copies:
             return None
-        with from_copies():
-            response = await call()
+        try:
+            with from_copies():
+                response = await call()
+        except (errors.NotOwned, errors.StoreError):
+            if place.number in table.copies:
+                raise
+            return None  # it has gone meanwhile
         if isinstance(response, web.StreamResponse) and not response.prepared:
             response.headers[STALE] = 'true'
         return response

@@ -29,6 +29,7 @@ class StreamSettings:
         key_serializer, value_serializer: Of topics that name none.
         buffer: How many records of a partition may wait for an agent.
         fetch_limit: How many records one fetch brings at most.
+        record_bytes: How large a record may be that an agent writes or sends.
         publish_on_commit: Under at-least-once, send nothing before the checkpoint.
         offset_reset: Where a group without commits begins.
         on_offset_lost: What to do when committed records are no longer in the log.
@@ -70,6 +71,7 @@ class StreamSettings:
     value_serializer: Any = None
     buffer: int = 4096
     fetch_limit: int = 2_000
+    record_bytes: int = 1_000_000
     publish_on_commit: bool = False
     offset_reset: Literal['earliest', 'latest'] = 'earliest'
     on_offset_lost: Literal['fail', 'earliest', 'latest'] = 'fail'

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from service_scaffold.journal.base import TopicPartition
+from service_scaffold.streams.sizes import check_size
 from service_scaffold.streams.stores.base import Store
 
 Changes = dict[bytes, bytes | None]
@@ -15,6 +16,8 @@ Changes = dict[bytes, bytes | None]
 
 CACHE_LIMIT = 50_000
 """How many values, at most, are kept beside a store, so that reading one again costs no look-up."""
+CACHE_BYTES = 32 << 20
+"""How large they are together, at most."""
 
 ASIDE = 1_000
 """So many changes take milliseconds to write, which the event loop does not wait for."""
@@ -29,6 +32,7 @@ class PartitionState:
         changelog: Where its changes are logged, None for a table that logs nowhere.
         store: What survives a restart; it holds committed values only.
         keeper: Ends with time what is to end, None where nothing does.
+        record_bytes: How large a change may be, as it has to be logged; None: any size.
     """
 
     def __init__(
@@ -41,8 +45,19 @@ class PartitionState:
         self._applied: Changes = {}
         self._flushing: Changes = {}
         self._cache: Changes = {}
+        self._cached_bytes = 0
         self._order: list[bytes] | None = None  # keys of the two layers, once somebody scans
         self.keeper: Any = None
+        self.record_bytes: int | None = None
+
+    def check(self, key: bytes, value: bytes | None) -> None:
+        """Refuse a change that could not be logged, while it is somebody's in particular.
+
+        Raises:
+            EncodeError: It is too large.
+        """
+        if self.record_bytes is not None:
+            check_size(f'Table {self.table}', key, value, self.record_bytes)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the newest value that has been applied."""
@@ -57,10 +72,16 @@ class PartitionState:
         if key in self._cache:
             return self._cache[key]
         value = self.store.get(key)
-        if len(self._cache) >= CACHE_LIMIT:
-            self._cache.clear()
+        if value is not None:
+            self._cached_bytes += len(value)
+        if len(self._cache) >= CACHE_LIMIT or self._cached_bytes > CACHE_BYTES:
+            self._empty_cache()
         self._cache[key] = value
         return value
+
+    def _empty_cache(self) -> None:
+        self._cache.clear()
+        self._cached_bytes = 0
 
     def committed_scan(
         self, first: bytes = b'', last: bytes | None = None
@@ -164,14 +185,18 @@ class PartitionState:
     def _settled(self) -> None:
         changes, self._flushing = self._flushing, {}
         self._order = None
-        if len(self._cache) + len(changes) > CACHE_LIMIT:
-            self._cache.clear()
-        self._cache.update(changes)
+        size = sum([len(value) for value in changes.values() if value is not None])
+        # What they replace is counted still: so the cache is rather emptied too early.
+        self._cached_bytes += size
+        if len(self._cache) + len(changes) > CACHE_LIMIT or self._cached_bytes > CACHE_BYTES:
+            self._empty_cache()
+        if size <= CACHE_BYTES:
+            self._cache.update(changes)
 
     async def restore(self, changes: Changes, position: bytes) -> None:
         """Take over what the changelog says, while recovering."""
         await self._write(changes, position)
-        self._cache.clear()
+        self._empty_cache()
 
     async def _write(self, changes: Changes, position: bytes) -> None:
         if len(changes) < ASIDE:

@@ -12,6 +12,8 @@ from service_scaffold.streams.routing import table_route, topic_route
 from service_scaffold.streams.topology import Topology
 
 PARTITIONS = 4
+CAME = web.AppKey('came', asyncio.Event)
+DOOR = web.AppKey('door', asyncio.Event)
 KEYS = [f'k{n}' for n in range(24)]
 
 
@@ -58,6 +60,21 @@ def routes(app: web.Application, topology: Topology) -> None:
         await asyncio.sleep(5)
         return web.Response()
 
+    @table_route(counts, query_param='key', stale=True)
+    async def torn(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={'Content-Length': '1000'})
+        await response.prepare(request)
+        await response.write(b'half of it')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    @table_route(counts, query_param='key')
+    async def late(request: web.Request) -> web.Response:
+        app[CAME].set()
+        await app[DOOR].wait()
+        return shown(request.query['key'])
+
     class View(web.View):
         @table_route(counts, match_info='key')
         async def get(self) -> web.Response:
@@ -79,4 +96,7 @@ def routes(app: web.Application, topology: Topology) -> None:
     app.router.add_get('/topic/{key}', by_topic)
     app.router.add_post('/echo', echo)
     app.router.add_get('/slow', slow)
+    app.router.add_get('/torn', torn)
+    app.router.add_get('/late', late)
+    app[CAME], app[DOOR] = asyncio.Event(), asyncio.Event()
     assignment.add_route(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -15,7 +16,7 @@ from service_scaffold.streams.forwarding import FORWARDED, STALE, url_of
 from service_scaffold.streams.routing import table_route
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
-from test.streams.routes import KEYS, PARTITIONS, counting, routes
+from test.streams.routes import CAME, DOOR, KEYS, PARTITIONS, counting, routes
 from test.streams.several import Crew, Peer, SharedLog, crew_of, until
 
 
@@ -109,6 +110,38 @@ async def test_a_worker_that_does_not_answer_is_not_waited_for(crew):
         status, problem, _ = await crew.get(other, '/slow?key=k1')
     assert status == 503
     assert 'cannot be reached' in problem['detail']
+
+
+async def test_an_owner_that_goes_in_the_middle_of_its_answer_ends_the_connection(crew):
+    """The client has half of it; nothing of another one may follow, nor that be taken for all."""
+    _owner, other = other_of(crew, 'k1')
+    came = b''
+    async with crew.client.get(other.url + '/torn?key=k1') as answer:
+        with pytest.raises(aiohttp.ClientPayloadError):  # noqa: PT012 - whichever read it is
+            while True:
+                came += await answer.content.readany()
+    assert (answer.status, came) == (200, b'half of it')
+    assert (await crew.get(other, '/counts/k1'))[0] == 200
+
+
+async def test_a_partition_that_moves_while_a_handler_waits_is_no_mistake_of_it(crew):
+    """503, as if it had been asked for a moment later."""
+    owner, other = other_of(crew, 'k1')
+    door = asyncio.Event()
+    owner.topology.tables['counts'].on_recover(door.wait)
+    asking = asyncio.ensure_future(crew.get(other, '/late?key=k1'))
+    async with asyncio.timeout(10):
+        await owner.app[CAME].wait()
+    session = owner.worker.session
+    number = owner.topology.tables['counts'].partition_of('k1')
+    await session.restart(session.tasks[PARTITIONS, number])
+    owner.app[DOOR].set()
+    status, _, headers = await asking
+    door.set()
+    assert status == 503
+    assert 'Retry-After' in headers
+    await until(lambda: number in owner.owns('counts'))
+    assert (await crew.get(other, '/late?key=k1'))[0] == 200
 
 
 async def test_a_copy_answers_where_that_is_allowed(crew):

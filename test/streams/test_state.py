@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from service_scaffold.streams.state import ASIDE, PartitionState
+from service_scaffold.streams.state import ASIDE, CACHE_BYTES, PartitionState
 from service_scaffold.streams.stores.base import Store
 from service_scaffold.streams.stores.memory import MemoryBackend, MemoryStore
 
@@ -104,3 +104,19 @@ async def test_a_write_in_a_thread_ends_before_what_has_begun_it():
     await state.settle_aside(b'2')
     assert (store.get(b'0'), store.get(b'x'), store.position) == (b'old', b'new', b'2')
     assert not state.dirty
+
+
+def test_what_is_kept_beside_the_store_is_bounded_in_bytes():
+    """A few large values are not read again from memory only: they would fill it."""
+    state = PartitionState('table', 0, MemoryBackend().open('table', 0), None)
+    large = bytes(CACHE_BYTES // 4)
+    for n in range(12):
+        state.apply({b'%d' % n: large})
+        state.take()
+        state.settle(b'1')
+        assert state.committed(b'%d' % (n // 2)) == large
+        assert sum(map(len, state._cache.values())) <= CACHE_BYTES + len(large)
+    state.apply({b'%d' % n: b'new' for n in range(12)} | {b'huge': bytes(CACHE_BYTES + 1)})
+    state.take()
+    state.settle(b'2')
+    assert {state.committed(b'%d' % n) for n in range(12)} == {b'new'}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from service_scaffold.streams.effects import Effects
+from service_scaffold.streams.sizes import SMALL
 from service_scaffold.streams.state import Changes, PartitionState
 
 
@@ -38,7 +39,13 @@ class Cells:
         return self._state.get(key)
 
     def put(self, key: bytes, value: bytes | None) -> None:
-        """Write a value; None deletes."""
+        """Write a value; None deletes.
+
+        Raises:
+            EncodeError: It is too large to be logged.
+        """
+        if value is not None and len(key) + len(value) > SMALL:
+            self._state.check(key, value)
         self._hand.effects.writes.setdefault(self._state, {})[key] = value
 
     def scan(self, first: bytes, last: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -12,6 +12,7 @@ from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.joins import How
+from service_scaffold.streams.sizes import SMALL
 from service_scaffold.streams.state import Changes, PartitionState
 from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.tables.place import Placed
@@ -203,6 +204,8 @@ class Table(Placed, Windowable, MutableMapping[Any, Any]):
         lane = self._lane()
         writes = lane.effects.writes
         state = lane.unit.state(self)
+        if value is not None and len(key) + len(value) > SMALL:
+            state.check(key, value)
         changes = writes.get(state)
         if changes is None:
             changes = writes[state] = {}
