@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from service_scaffold.streams.cli.bars import recoveries_shown
 from service_scaffold.streams.cli.flags import collected
 from service_scaffold.streams.cli.program import Program
 
@@ -19,6 +20,7 @@ def worker(program: Program) -> click.Command:
     @click.pass_context
     def worker(ctx: click.Context, flags: tuple[str, ...]) -> None:
         """Run a worker; `worker --help` shows its options."""
-        program.run([*collected(), *flags], ctx.command_path)
+        with recoveries_shown(program.topology):
+            program.run([*collected(), *flags], ctx.command_path)
 
     return worker
