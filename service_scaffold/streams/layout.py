@@ -64,6 +64,10 @@ class Layout:
             for topic in agent.plan.inputs
         )
 
+    def read_by(self, count: int) -> set[str]:
+        """Return the topics with so many partitions."""
+        return {topic.name for agent in self.agents[count] for topic in agent.plan.inputs}
+
     def tables(self, count: int) -> list[Table]:
         """Return the tables with so many partitions."""
         return [table for table in self._tables if table.count == count]

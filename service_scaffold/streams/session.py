@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from service_scaffold import errors
@@ -14,7 +14,6 @@ from service_scaffold.journal.base import (
     Member,
     NewRecord,
     Producer,
-    RebalanceListener,
     TopicPartition,
 )
 from service_scaffold.streams.announcing import Announcer
@@ -25,8 +24,9 @@ from service_scaffold.streams.lane import Lane
 from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.neighbours import Neighbours
 from service_scaffold.streams.node import Spawn
-from service_scaffold.streams.opening import Key, Opening
+from service_scaffold.streams.opening import Opening
 from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.shares import Shares
 from service_scaffold.streams.task import Task
 from service_scaffold.streams.tasks import Tasks
 from service_scaffold.streams.topic import RecordMetadata
@@ -36,10 +36,8 @@ from service_scaffold.streams.workplace import Workplace
 
 LOGGER = logging.getLogger(__name__)
 
-WAIT_S = 0.5
 
-
-class Session(RebalanceListener):
+class Session:
     """Works on one connection until that is lost.
 
     Args:
@@ -51,6 +49,7 @@ class Session(RebalanceListener):
         tasks: The partitions that are ours.
         layout: Which topics exist, None before the first look.
         lag: How far it is behind; None before it is in the group.
+        shares: Follows what the group gives.
         joined: Set as soon as the group has told which partitions are ours.
     """
 
@@ -68,7 +67,6 @@ class Session(RebalanceListener):
     ) -> None:
         self.layout: Layout | None = None
         self.lag: Lag | None = None
-        self.joined = asyncio.Event()
         self.topics = Topics(journal, settings)
         self._topology = topology
         self._settings = settings
@@ -76,7 +74,6 @@ class Session(RebalanceListener):
         self._opening = opening
         self._workplace = workplace
         self._clock = clock
-        self._announcer = Announcer(self, topology, lambda: self.settled, spawn)
         self._member: Member | None = None
         self._producer: Producer | None = None
         self._feeding: Feeding | None = None
@@ -97,8 +94,10 @@ class Session(RebalanceListener):
         self._committing = Committing(
             self.tasks.values, settings.interval_s, clock, self._fail, topology.checkpoints
         )
+        self.shares = Shares(topology, settings, self._tasks, opening, self._committing, workplace)
+        self.joined = self.shares.joined
+        self._announcer = Announcer(self.shares, topology, lambda: self.settled, spawn)
         self._trouble: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        self._stopping = False
 
     # Life
 
@@ -112,6 +111,7 @@ class Session(RebalanceListener):
         self._member = await self._journal.member(
             self._settings.id, self._announcer, max_pause_s=self._settings.max_pause_s
         )
+        self.shares.member = self._member
         self._tasks.connected(self._member, self._producer)
         feeding = Feeding(
             self._topology,
@@ -122,7 +122,7 @@ class Session(RebalanceListener):
             self._clock,
             lambda: self._committing.ask(self.tasks.values()),
         )
-        self._feeding = feeding
+        self._feeding = self.shares.feeding = feeding
         self.lag = Lag(self._journal, self._member, self.tasks, self._clock)
         await self.look()
         parts: list[Awaitable[Any]] = [
@@ -157,15 +157,15 @@ class Session(RebalanceListener):
 
     async def drain(self, limit_s: float) -> None:
         """Begin nothing new, let what runs finish, and commit it."""
-        self._stopping = True
+        self.shares.stopping = True
         for task in self.tasks.values():
             task.hold()
-        await self._rest(self.tasks.values(), limit_s)
+        await self.shares.rest(self.tasks.values(), limit_s)
         await self._committing.commit(self.tasks.values())
 
     async def close(self) -> None:
         """End everything; what is not committed happens again. Raises nothing of its own."""
-        self._stopping = True
+        self.shares.stopping = True
         self._announcer.close()
         await self._tasks.close()
         if self._producer is not None:
@@ -225,121 +225,6 @@ class Session(RebalanceListener):
             await self.look()
         await asyncio.get_running_loop().create_future()
 
-    # The group
-
-    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Finish what is in hand, commit it, and begin nothing until we know what is ours."""
-        await self._settle(self._touched(partitions))
-
-    async def _settle(self, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            task.hold()
-        await self._rest(tasks, self._settings.drain_s)
-        await self._committing.commit(tasks)
-
-    async def on_assigning(self, partitions: frozenset[TopicPartition]) -> None:
-        """Fence whoever had what comes, so that its last commits can be read."""
-        assert self._member is not None
-        keys = self._wanted(self._member.assignment | partitions)
-        await self._opening.take_over(key for key in keys if key not in self.tasks)
-
-    async def on_assigned(self, partitions: frozenset[TopicPartition]) -> None:
-        """Go on with what has stayed, begin what has come, end what has gone."""
-        assert self._member is not None
-        assert self._feeding is not None
-        self._check_counts(partitions)
-        async with self._tasks.changing:
-            wanted = self._wanted(self._member.assignment | partitions)
-            for key in [key for key in self.tasks if key not in wanted]:
-                await self._tasks.end(key)
-            for key, topics in wanted.items():
-                if key in self.tasks and not await self._goes_on(self.tasks[key], topics):
-                    await self._tasks.end(key)
-            self._feeding.forget_others()
-            for key in wanted:
-                if key not in self.tasks:
-                    self._tasks.begin(key)
-        self._workplace.member_id = self._member.member_id
-        self.joined.set()
-
-    def _check_counts(self, partitions: Iterable[TopicPartition]) -> None:
-        """See that the topics are those that were counted.
-
-        Raises:
-            JournalError: One has more partitions now; on the next connection all is counted again.
-        """
-        counts = {} if self.layout is None else self.layout.counts
-        for topic, number in partitions:
-            if number >= counts.get(topic, number + 1):
-                raise errors.JournalError(
-                    f'{topic} has more than the {counts[topic]} partitions that it had at first'
-                )
-
-    def _wanted(self, assignment: Iterable[TopicPartition]) -> dict[Key, set[str]]:
-        """Return the tasks that we have all partitions of, with their topics."""
-        assert self.layout is not None
-        found: dict[Key, set[str]] = {}
-        for topic, number in assignment:
-            count = self.layout.counts.get(topic)
-            if count is not None:
-                found.setdefault((count, number), set()).add(topic)
-        return {
-            key: topics
-            for key, topics in found.items()
-            if topics
-            == {topic.name for agent in self.layout.agents[key[0]] for topic in agent.plan.inputs}
-        }
-
-    def _touched(self, partitions: Iterable[TopicPartition]) -> list[Task]:
-        wanted = set(partitions)
-        return [task for task in self.tasks.values() if not wanted.isdisjoint(task.partitions)]
-
-    async def _goes_on(self, task: Task, topics: set[str]) -> bool:
-        """Go on with a task, if nobody else has worked on its partitions meanwhile."""
-        assert self._member is not None
-        where = task.partitions
-        if {topic for topic, _ in where} != topics:
-            await self._settle([task])  # a topic more: it begins again, with what it has done
-            return False
-        if task.phase == 'recovering':
-            self._member.pause(where)
-            return True
-        commits = await self._member.committed(where)
-        for partition in where:
-            commit = commits[partition]
-            if commit is not None and commit.offset != self._left_at(task, partition.topic):
-                LOGGER.info('%s was with another worker meanwhile', task)
-                return False
-        await self._member.seek({p: task.position(p.topic) for p in where})
-        paused = () if self._feeding is None else self._feeding.paused
-        self._member.resume([p for p in where if p not in paused])
-        if not self._stopping:
-            task.release()
-        return True
-
-    def _left_at(self, task: Task, topic: str) -> int:
-        """Return what is committed unless somebody else has worked on a task."""
-        if self._settings.guarantee == 'at_most_once':
-            return task.position(topic)  # it is committed before it is handled
-        return task.committed[topic]
-
-    async def _rest(self, tasks: Iterable[Task], limit_s: float) -> None:
-        """Wait until no body is busy, at most so long: real seconds, as what it does is real."""
-        tasks = list(tasks)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + limit_s
-        while not all(task.resting for task in tasks):
-            left_s = deadline - loop.time()
-            if left_s <= 0:
-                busy = ', '.join(str(task) for task in tasks if not task.resting)
-                LOGGER.warning(
-                    'Events in hand did not end within %g s: %s; they are handled again',
-                    limit_s,
-                    busy,
-                )
-                return
-            await self._topology.until_rest(min(left_s, WAIT_S))
-
     async def restart(self, task: Task) -> None:
         """Close a task, and begin it again at what is committed."""
         await self._tasks.restart(task)
@@ -365,7 +250,7 @@ class Session(RebalanceListener):
     @property
     def settled(self) -> bool:
         """Whether all partitions that are ours are being worked on."""
-        if self._stopping or self._trouble.done() or self._tasks.starting:
+        if self.shares.stopping or self._trouble.done() or self._tasks.starting:
             return False
         return all(task.phase == 'running' for task in self.tasks.values())
 

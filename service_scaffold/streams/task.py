@@ -44,6 +44,7 @@ class Task:
         nodes: One per agent.
         phase: What it is doing.
         committed: By topic: the offset that the group has committed.
+        committed_number: Of the checkpoint that has committed them.
         times: How late it is by the events' timestamps.
     """
 
@@ -61,6 +62,7 @@ class Task:
         self.nodes = [Node(agent, self, clock) for agent in agents]
         self.phase: Phase = 'recovering'
         self.committed: dict[str, int] = {}
+        self.committed_number = 0
         self.times = StreamTimes()
         self._clock = clock
         self._by_topic: dict[str, list[Node]] = {}
@@ -104,6 +106,7 @@ class Task:
             self._number = max(self._number, note.checkpoint)
             for node in self._by_topic[topic]:
                 node.begin(topic, offset, note)
+        self.committed_number = self._number
         self._written = self._progress()
         self._begin_times(spawn)
         for node in self.nodes:
@@ -318,5 +321,6 @@ class Task:
             self._committer.take(snapshot)
             await self._committer.commit(snapshot)
             self._written = progress
+            self.committed_number = snapshot.number
             self.committed = {topic: offset for topic, (offset, _) in progress.items()}
             return True

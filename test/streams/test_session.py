@@ -40,7 +40,7 @@ async def test_what_comes_after_the_end_of_a_connection_is_not_begun(guarantee):
         partitions = frozenset(p for task in session.tasks.values() for p in task.partitions)
         await session.close()
 
-        await session.on_assigned(partitions)
+        await session.shares.on_assigned(partitions)
 
         assert partitions
         assert not session.tasks
