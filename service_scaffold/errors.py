@@ -34,13 +34,14 @@ In brackets the builtin that a leaf also is, so that code written for plain Pyth
     │  ├─ OutsideAgent [TypeError]           a table was written where no event is handled
     │  └─ StoreError                         the state of a table cannot be opened, read, written
     │     └─ StoreDamaged                    it was moved aside; opened again, it is empty
-    └─ AssetError
-       ├─ UnknownAttribute [KeyError]        the asset has no attribute of that id
-       ├─ BadRequest [ValueError]            arguments that the method does not take; see `errors`
-       ├─ UnknownMethod [LookupError]        the asset has no method of that name
-       ├─ AssetUnavailable [ConnectionError] its owner is away, so it cannot be asked
-       ├─ MethodFailed                       the method was called, and raised
-       └─ AssetFenced                        a newer owner has taken over; `assets.Fenced`
+    ├─ AssetError
+    │  ├─ UnknownAttribute [KeyError]        the asset has no attribute of that id
+    │  ├─ BadRequest [ValueError]            arguments that the method does not take; see `errors`
+    │  ├─ UnknownMethod [LookupError]        the asset has no method of that name
+    │  ├─ AssetUnavailable [ConnectionError] its owner is away, so it cannot be asked
+    │  ├─ MethodFailed                       the method was called, and raised
+    │  └─ AssetFenced                        a newer owner has taken over; `assets.Fenced`
+    └─ StorageError [OSError]               the back end of a storage cannot be reached or used
 
 Signals, raised by handlers and not errors: `Reject`, `RetryLater`, `RepeaterCancelled`.
 """
@@ -275,6 +276,10 @@ class MethodFailed(AssetError):
 
 class AssetFenced(AssetError):
     """A newer owner has taken the asset over: nothing more is published from here."""
+
+
+class StorageError(ScaffoldError, OSError):
+    """The back end of a storage cannot be reached, or not be used."""
 
 
 class Reject(Exception):

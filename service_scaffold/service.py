@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast, overload
 
 from aiohttp import web
 
-from service_scaffold import errors, features, logs, options, server, stopping
+from service_scaffold import errors, features, logs, options, server, stopping, storage
 from service_scaffold.http import apidoc, cors, forwarded, front, health, validation, wsgi
 from service_scaffold.http import prefix as prefixes
 from service_scaffold.observe import metrics
@@ -39,6 +39,7 @@ def create_parser(default_name: str | None = None) -> options.OptionParser:
     """
     parser = options.create_parser(default_name)
     stream_options.add_arguments(parser)
+    storage.add_arguments(parser)
     wsgi.add_arguments(parser)
     return parser
 

@@ -40,6 +40,7 @@ CLIENTS: tuple[frozenset[str], ...] = (
     frozenset({'aiokafka'}),
     frozenset({'aiomqtt', 'paho'}),
     frozenset({'flask'}),
+    frozenset({'boto3', 'botocore', 's3transfer'}),
     frozenset({'rocksdict'}),
     frozenset({'aiohttp_apispec'}),
     frozenset({'prometheus_client'}),

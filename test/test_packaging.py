@@ -18,6 +18,8 @@ LAZY = (
     'aiokafka',
     'aiomqtt',
     'aiohttp_apispec',
+    'boto3',
+    'botocore',
     'flask',
     'prometheus_client',
     'rocksdict',
