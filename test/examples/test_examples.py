@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
 import pytest
 
-from test.examples.process import EXAMPLES, running
+from test.examples.process import EXAMPLES, LIMIT_S, running
 
 
 async def test_a_low_tank_raises_an_alarm() -> None:
@@ -68,6 +70,28 @@ async def test_a_repeater_measures_and_the_api_page_names_it() -> None:
 
         assert isinstance(latest['celsius'], float)
         assert '/weather/latest' in document['paths']
+
+
+async def test_readings_go_through_three_applications() -> None:
+    with running('pipeline') as pipeline:
+        report = await pipeline.becomes('/report', lambda found: len(found) == 2)
+
+        assert set(report) == {'north', 'south'}
+        assert all(10 < celsius < 30 for celsius in report.values())
+
+
+def test_a_pipeline_ends_when_all_is_stored() -> None:
+    options = ['--exit-when-done', '--host', '127.0.0.1', '--port', '0']
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / 'pipeline.py'), *options],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count('cannot be') == 10
 
 
 def test_every_example_is_listed_and_tested() -> None:
