@@ -222,7 +222,7 @@ class Lane:
     def skip(self, event: Event) -> None:
         """Finish an event that the body is not to see: at once, if it has had no effects."""
         self._hand.skip(event)
-        if not self.current:
+        if not (self.current or self._hand.by_hand):
             self.attempts = 0
         if not self.effects:
             self._finish_skipped()
@@ -251,9 +251,9 @@ class Lane:
             self._finished(event)
         self.agent.stats.processed += len(current)
         self._singly = max(0, self._singly - len(current))
+        if current or not hand.by_hand:  # else a body that begins again were progress
+            self.attempts = self._restarts = 0
         current.clear()
-        self.attempts = 0
-        self._restarts = 0
 
     def ack_by_hand(self) -> None:
         """From now on events are finished by `ack` alone."""
@@ -270,7 +270,7 @@ class Lane:
         if effects:
             self.unit.apply(effects)
         self.agent.stats.processed += 1
-        self.attempts = 0
+        self.attempts = self._restarts = 0
         self._finished(event)
         self._finish_skipped()
 

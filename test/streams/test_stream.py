@@ -206,6 +206,29 @@ class TestNoack:
             answers = await asyncio.gather(*questions)
         assert answers == [0, 2, 4]
 
+    async def test_an_event_that_fails_is_given_up_after_three_attempts(self, plain):
+        """Also behind others that are filtered out, and whatever is sent before the first one."""
+        numbers, out = plain.topic('numbers', value_type=int), plain.topic('out')
+        tries = []
+
+        @plain.agent(numbers)
+        async def work(stream):
+            stream = stream.noack()
+            await out.send(value='begin')
+            async for event in stream.echo(out).filter(lambda n: n != 1).events():
+                tries.append(event.value)
+                if event.value in (2, 3):
+                    raise ValueError(event.value)
+                await event.ack()
+
+        async with drive(plain) as t:
+            for n in range(5):
+                await t.send(numbers, n)
+            await t.settle()
+            assert [event.value for event in t.read('numbers.dlq')] == [2, 3]
+            assert not any(track.pending for track in _tracks(t, 'work'))
+        assert tries == [0, 2, 2, 2, 3, 3, 3, 4]
+
     async def test_a_batch_by_hand_answers_one_by_one(self, plain):
         @plain.agent()
         async def double(stream):
