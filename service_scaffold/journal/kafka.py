@@ -274,7 +274,8 @@ class KafkaJournal(base.Journal):
         except BaseException:
             await discard_producer(producer)
             raise
-        return await self._kept(KafkaProducer(producer, sender, timeout_s))
+        partitioner = self._access.tuning.partitioner
+        return await self._kept(KafkaProducer(producer, sender, timeout_s, partitioner))
 
     async def _kept(self, part: Part) -> Part:
         if self._client is None:  # closed while the part was starting: nobody else would close it

@@ -11,7 +11,7 @@ from service_scaffold import errors
 from service_scaffold.journal import base
 from service_scaffold.journal.kafka_client import bounded, kafka_errors, translate
 from service_scaffold.journal.kafka_internals import track
-from service_scaffold.journal.partitioner import partition_of
+from service_scaffold.journal.partitioner import Partitioner
 
 FEW = 16
 """Up to so many records go one by one, so that concurrent callers share the client's batches."""
@@ -42,12 +42,16 @@ class Appender:
     Args:
         producer: A started producer.
         timeout_s: The producer's own limit.
+        partitioner: Chooses partitions by keys.
         endless: Whether the producer ignores that limit, as one with transactions does.
     """
 
-    def __init__(self, producer: Any, timeout_s: float, *, endless: bool) -> None:
+    def __init__(
+        self, producer: Any, timeout_s: float, partitioner: Partitioner, *, endless: bool
+    ) -> None:
         self._producer = producer
         self._timeout_s = timeout_s
+        self._choose = partitioner
         self._endless = endless
         self._turns = itertools.count()
 
@@ -238,12 +242,12 @@ class Appender:
         raise kafka_errors.UnknownTopicOrPartitionError(topic)
 
     def _partition(self, record: base.NewRecord, count: int) -> int:
-        if (partition := record.partition) is not None:
-            if not 0 <= partition < count:
-                raise kafka_errors.UnknownTopicOrPartitionError(f'partition {partition}')
-            return partition
-        key = record.key
-        return next(self._turns) % count if key is None else partition_of(key, count)
+        partition, key = record.partition, record.key
+        if partition is None:
+            partition = next(self._turns) % count if key is None else self._choose(key, count)
+        if not 0 <= partition < count:
+            raise kafka_errors.UnknownTopicOrPartitionError(f'partition {partition}')
+        return partition
 
 
 def _is_void(record: base.NewRecord) -> bool:

@@ -21,6 +21,7 @@ from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_sender import MemberSender, Membership
 from service_scaffold.journal.kafka_topics import largest_of
 from service_scaffold.journal.offsets import join_notes
+from service_scaffold.journal.partitioner import Partitioner, partition_of
 
 ABORT_LIMIT_S = 0.7
 
@@ -32,16 +33,23 @@ class KafkaProducer(base.Producer):
         producer: A started producer, ours from now on.
         sender: Its sender, when it is transactional.
         timeout_s: How long a record may wait for its confirm, and each step of a transaction.
+        partitioner: Chooses partitions by keys.
 
     Attributes:
         closed: Whether `close` has ended it.
     """
 
-    def __init__(self, producer: Any, sender: MemberSender | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        producer: Any,
+        sender: MemberSender | None,
+        timeout_s: float,
+        partitioner: Partitioner = partition_of,
+    ) -> None:
         self._producer = producer
         self._sender = sender
         self._timeout_s = timeout_s
-        self._appender = Appender(producer, timeout_s, endless=sender is not None)
+        self._appender = Appender(producer, timeout_s, partitioner, endless=sender is not None)
         self._appending = 0
         self._forgettable: set[str] = set()
         self._open = False

@@ -16,6 +16,7 @@ from service_scaffold.journal.memory_member import MemoryMember
 from service_scaffold.journal.memory_network import Connection
 from service_scaffold.journal.memory_producer import MemoryProducer
 from service_scaffold.journal.memory_reader import MemoryReader
+from service_scaffold.journal.partitioner import Partitioner, partition_of
 
 ANSWER_S = 5.0
 """Seconds after which an unanswered question means that the connection is lost."""
@@ -28,10 +29,17 @@ class MemoryJournal(base.Journal):
         broker: From `memory_broker.find_broker`; the one of `memory://x` is shared with the event
             transports of that URL.
         who: Names the client, for `Network.drop_connections`.
+        partitioner: Chooses partitions by keys.
     """
 
-    def __init__(self, broker: MemoryBroker, who: str = 'journal') -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        who: str = 'journal',
+        partitioner: Partitioner = partition_of,
+    ) -> None:
         self.broker = broker
+        self._partitioner = partitioner
         self._connection = Connection(broker.network, who, self._severed)
         self._lost: asyncio.Future[Exception] | None = None
         self._readers: list[MemoryReader] = []
@@ -120,7 +128,9 @@ class MemoryJournal(base.Journal):
         self, transactional_id: str | None = None, *, timeout_s: float = 5.0
     ) -> MemoryProducer:
         await self._connection.answer(timeout_s)
-        producer = MemoryProducer(self.broker, self._connection, transactional_id, timeout_s)
+        producer = MemoryProducer(
+            self.broker, self._connection, transactional_id, timeout_s, self._partitioner
+        )
         self._producers = [other for other in self._producers if not other.closed]
         self._producers.append(producer)
         return producer

@@ -11,7 +11,7 @@ from operator import attrgetter
 import msgspec
 
 from service_scaffold.journal.base import Record
-from service_scaffold.journal.partitioner import partition_of
+from service_scaffold.journal.partitioner import Partitioner, partition_of
 
 PARTITIONS = 4
 """How many partitions a topic has when nobody says."""
@@ -214,11 +214,11 @@ class Topic:
         self._turn = itertools.count()
         self._compact_at = dict.fromkeys(range(partitions), _COMPACT_FROM)
 
-    def choose(self, key: bytes | None) -> int:
+    def choose(self, key: bytes | None, partitioner: Partitioner = partition_of) -> int:
         """Return the partition of a key; without one, each partition in turn."""
         if key is None:
             return next(self._turn) % len(self.partitions)
-        return partition_of(key, len(self.partitions))
+        return partitioner(key, len(self.partitions))
 
     def tidy(self, now: int) -> None:
         """Drop what the topic's options no longer keep."""

@@ -14,6 +14,7 @@ from service_scaffold.journal.memory_log import LogRecord, Partition, size_of
 from service_scaffold.journal.memory_member import MemoryMember
 from service_scaffold.journal.memory_network import Connection
 from service_scaffold.journal.offsets import join_notes
+from service_scaffold.journal.partitioner import Partitioner, partition_of
 
 
 class Transaction:
@@ -103,8 +104,10 @@ class MemoryProducer(base.Producer):
         connection: Connection,
         transactional_id: str | None,
         timeout_s: float,
+        partitioner: Partitioner = partition_of,
     ) -> None:
         self._broker = broker
+        self._choose = partitioner
         self._connection = connection
         self._id = transactional_id
         self._timeout_s = timeout_s
@@ -192,7 +195,9 @@ class MemoryProducer(base.Producer):
         topic = self._broker.topics.get(record.topic)
         if topic is None:
             topic = self._broker.topic(TopicSpec(record.topic))
-        number = topic.choose(record.key) if record.partition is None else record.partition
+        number = record.partition
+        if number is None:
+            number = topic.choose(record.key, self._choose)
         if not 0 <= number < len(topic.partitions):
             return errors.PublishError(
                 f'Topic {record.topic} has no partition {number}', phase='confirm', maybe_sent=False

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+
+Partitioner = Callable[[bytes, int], int]
+"""Returns the partition of a key in a topic of so many partitions."""
 
 _MASK = 0xFFFFFFFF
 _SEED = 0x9747B28C

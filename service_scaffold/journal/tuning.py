@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from service_scaffold.journal.partitioner import Partitioner, partition_of
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -25,6 +27,7 @@ class Tuning:
         acks: `all`, or 1: only the leader of the partition. Transactions always need all.
         compression: None, `gzip`, `snappy`, `lz4` or `zstd`.
         producer_request_s: Limit of a producer's request, and of how long a record may wait.
+        partitioner: Chooses the partition of a record by its key.
     """
 
     session_s: float = 10.0
@@ -40,6 +43,7 @@ class Tuning:
     acks: Literal['all', 1] = 'all'
     compression: str | None = None
     producer_request_s: float | None = None
+    partitioner: Partitioner = partition_of
 
     @property
     def beat_s(self) -> float:

@@ -158,7 +158,7 @@ PRODUCER_OPTIONS = (
     ),
     Option(
         'producer-partitioner',
-        'Without effect: keys go to partitions by murmur2, as in every Kafka client',
+        'Function of (key, all, available partitions), or package.module:NAME [murmur2]',
         takes=(object,),
         metavar='NAME',
     ),
@@ -231,7 +231,6 @@ OPTIONS = (
 WITHOUT_EFFECT: Mapping[str, str] = {
     'broker_api_version': 'the version is agreed on with the broker',
     'producer_api_version': 'the version is agreed on with the broker',
-    'producer_partitioner': 'keys go to partitions by murmur2, as tables and joins rely on',
     'consumer_api_version': 'the version is agreed on with the broker',
     'stream_ack_cancelled_tasks': 'an event that was cut off is handled again',
     'store_check_exists': 'a store is always asked before a default is made',

@@ -10,7 +10,6 @@ from types import TracebackType
 from service_scaffold import errors
 from service_scaffold.clock import Clock, SystemClock
 from service_scaffold.journal.base import Journal, NewRecord, Producer
-from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams.topic import RecordMetadata
 from service_scaffold.streams.topics import Topics
 from service_scaffold.streams.topology import Topology
@@ -92,7 +91,8 @@ class Client:
         if record.partition is not None or not count:
             return record
         key = record.key
-        number = random.randrange(count) if key is None else partition_of(key, count)
+        choose = self._topology.settings.partitioner
+        number = random.randrange(count) if key is None else choose(key, count)
         return record._replace(partition=number)
 
     def owns(self, topic: str, partition: int) -> bool:

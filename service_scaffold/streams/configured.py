@@ -10,8 +10,10 @@ from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.backoff import Backoff
+from service_scaffold.journal.partitioner import Partitioner
 from service_scaffold.journal.tuning import Tuning
 from service_scaffold.options.declaration import Option
+from service_scaffold.options.stream_values import resolve
 from service_scaffold.streams.journals import SCHEMES
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.transports.address import Address
@@ -58,6 +60,7 @@ def settings_of(config: Config, id: str | None = None) -> StreamSettings:
         'record_bytes': get('producer_max_request_size'),
         'cleanup_s': get('table_cleanup_interval'),
         'standbys': get('table_standby_replicas'),
+        'partitioner': _partitioner(config),
         'ack_exceptions': get('stream_ack_exceptions'),
         'drain_s': None if get('stream_wait_empty', True) else 0.0,
         'reply_to': get('reply_to'),
@@ -137,6 +140,7 @@ def tuning_of(config: Config) -> Tuning:
         'request_bytes': get('producer_max_request_size'),
         'acks': None if get('producer_acks', -1) == -1 else 1,
         'compression': get('producer_compression_type'),
+        'partitioner': _partitioner(config),
         'producer_request_s': get('producer_request_timeout') or get('broker_request_timeout'),
     }
     return Tuning(**{name: value for name, value in found.items() if value is not None})
@@ -155,6 +159,21 @@ def warn(config: Config, table: Iterable[Option], reasons: Mapping[str, str]) ->
             LOGGER.warning('Option %s has no effect: %s', option.key, reason)
     if config.get('producer_acks') == 0:
         LOGGER.warning('Option producer_acks=0 is taken for 1: nothing is lost silently')
+
+
+def _partitioner(config: Config) -> Partitioner | None:
+    """Return what chooses partitions, called as clients of Kafka in Python call it."""
+    choose = resolve('producer_partitioner', config.get('producer_partitioner'))
+    if choose is None:
+        return None
+    if not callable(choose):
+        raise errors.ConfigError(f'option producer_partitioner: {choose!r} is no function')
+
+    def chosen(key: bytes, count: int) -> int:
+        numbers = list(range(count))
+        return int(choose(key, numbers, numbers))
+
+    return chosen
 
 
 def _backoff(config: Config) -> Backoff:

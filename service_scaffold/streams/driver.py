@@ -239,7 +239,8 @@ class Driver:
         return Workplace(self._topology.settings, self._stores)
 
     def _open_journal(self) -> Journal:
-        return MemoryJournal(self._broker, who=self._topology.id)
+        settings = self._topology.settings
+        return MemoryJournal(self._broker, settings.id, settings.partitioner)
 
     # Settling
 

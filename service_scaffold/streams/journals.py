@@ -29,7 +29,8 @@ def open_journal(settings: Settings, tuning: Tuning | None = None) -> Journal:
         from service_scaffold.journal.memory_broker import find_broker
 
         broker = find_broker(address.host, scope=settings.scope, clock=settings.clock)
-        return MemoryJournal(broker, who=f'{settings.name}.{settings.role}')
+        partitioner = (tuning or Tuning()).partitioner
+        return MemoryJournal(broker, f'{settings.name}.{settings.role}', partitioner)
     raise errors.ConfigError(
         f'Streams need a log: {address} is none; set --streams-url to kafka://… or memory://'
     )

@@ -24,7 +24,6 @@ from aiohttp import web
 
 from service_scaffold import errors, features
 from service_scaffold.http import problems
-from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams.forwarding import FORWARDED, STALE, Unanswered
 from service_scaffold.streams.registry import WorkerInfo
 from service_scaffold.streams.session import Session
@@ -116,8 +115,9 @@ def topic_route(
     def place(worker: Worker, request: web.BaseRequest) -> Place | None:
         layout = worker.session.layout if worker.session is not None else None
         count = None if layout is None else layout.counts.get(topic.name)
-        key = topic.encode_key(find(request))
-        return None if not count else Place('topics', topic.name, partition_of(key, count))
+        key = topic.encode_key(find(request)) or b''
+        choose = worker.topology.settings.partitioner
+        return None if not count else Place('topics', topic.name, choose(key, count))
 
     return _Route(place, None, timeout_s).decorate
 

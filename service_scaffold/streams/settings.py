@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from service_scaffold.backoff import Backoff
+from service_scaffold.journal.partitioner import Partitioner, partition_of
 from service_scaffold.streams.topic import Guarantee
 
 CHECKPOINT_S = 2.8
@@ -57,6 +58,7 @@ class StreamSettings:
         registry: Whether workers make themselves known to each other.
         elect: Whether the workers have a leader, also when nothing declared asks for one.
         may_elect: Whether they may have one at all.
+        partitioner: Chooses the partition of a record, and so of what tables have, by its key.
         timezone: Of crontabs that name none; None is UTC.
     """
 
@@ -98,6 +100,7 @@ class StreamSettings:
     registry: bool = True
     elect: bool = False
     may_elect: bool = True
+    partitioner: Partitioner = partition_of
     timezone: str | tzinfo | None = None
 
     @property

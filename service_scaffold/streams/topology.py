@@ -285,6 +285,8 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         if self.elects or self.settings.elect:
             self.movers.append(self.elector())
         default = DEFAULT if self.settings.ack_exceptions else UNACKNOWLEDGED
+        for table in self.tables.values():
+            table.choose = self.settings.partitioner
         for agent in self.running:
             agent.on_rest = self._rested.set
             agent.on_error.default = default

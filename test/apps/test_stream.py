@@ -18,6 +18,7 @@ import pytest
 from service_scaffold import apps, errors, events, features, streams
 from service_scaffold.apps import StreamApp
 from service_scaffold.apps import stream_options as app_table
+from service_scaffold.journal import partitioner
 from service_scaffold.options import streams as table
 from service_scaffold.streams import Topology, View
 from service_scaffold.streams.configured import tuning_of
@@ -74,7 +75,7 @@ SEED_KEYWORDS = {
     'producer_acks': 1,
     'producer_max_request_size': 2000,
     'producer_compression_type': 'gzip',
-    'producer_partitioner': len,
+    'producer_partitioner': partitioner.murmur2,
     'producer_request_timeout': 4.0,
     'producer_api_version': '2.5',
     'consumer_max_fetch_size': 5000,

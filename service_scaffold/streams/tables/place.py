@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from service_scaffold import errors
-from service_scaffold.journal.partitioner import partition_of
+from service_scaffold.journal.partitioner import Partitioner, partition_of
 from service_scaffold.streams.checkpoint import read_position
 from service_scaffold.streams.serializers import Coder
 from service_scaffold.streams.state import PartitionState
@@ -44,6 +44,7 @@ class Placed:
     here: dict[int, PartitionState]
     copies: dict[int, PartitionState]
     recovered: list[Callable[..., Any]]
+    choose: Partitioner = staticmethod(partition_of)
     _key: Coder
 
     @property
@@ -69,7 +70,7 @@ class Placed:
 
     def _home(self, row: bytes) -> int:
         """Return the partition of what stands at `row`, -1 when that is not known."""
-        return partition_of(row, self.count) if self.count else -1
+        return self.choose(row, self.count) if self.count else -1
 
     def position(self, key: Any) -> dict[str, Any]:
         """Return how new the value of a key is, read here and now: good to be shown beside it.

@@ -9,7 +9,6 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from service_scaffold import errors
-from service_scaffold.journal.partitioner import partition_of
 from service_scaffold.streams.effects import LANE, Hand
 from service_scaffold.streams.event import Event, Sends
 from service_scaffold.streams.records import field_ref
@@ -244,7 +243,7 @@ class WindowedTable(Table):
         if lane is not None and lane.effective and lane.event is not None:
             yield self._place(lane, lane.event)
             return
-        own = partition_of(key, self.count) if self.count else -1
+        own = self.choose(key, self.count) if self.count else -1
         for _, state in sorted(self.visible.items(), key=lambda pair: pair[0] != own):
             cells = Committed(state)
             yield Place(cells, state.keeper, None, read_mark(cells.get(MARK)).ms)
