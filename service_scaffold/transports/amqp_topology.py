@@ -21,11 +21,16 @@ QUORUM: dict[str, Any] = {'x-queue-type': 'quorum'}
 _CHUNK = 200
 _CREATE_S = 10.0
 _LOOK_S = 0.05
+_AWAY = 'home node'
 
 
 def dead_letter_store(exchange: str) -> str:
     """Return the name of the exchange and of the queue that keep the dead letters of `exchange`."""
     return f'{exchange}.dlq'
+
+
+class _Away(errors.BindingRefused):
+    """A queue exists, and what has it has not started yet."""
 
 
 class Topology:
@@ -125,8 +130,11 @@ class Topology:
         So its maker holds a queue for as long, which no other connection can declare.
         """
         making = f'{name}.making'
-        if await self._exists(name):
-            return not await self._exists(making)
+        try:
+            if await self._exists(name):
+                return not await self._exists(making)
+        except _Away:
+            return False
         try:
             async with self._raw() as channel:
                 await self._client.call(channel.queue_declare(making, exclusive=True))
@@ -226,6 +234,8 @@ class Topology:
             async with self._raw() as channel:
                 await self._client.call(channel.queue_declare(queue, passive=True))
         except Refused as refused:
+            if refused.code == 404 and _AWAY in refused.text:
+                raise _Away(f'The node of queue {queue!r} is not up: {refused.text}') from refused
             if refused.code not in (404, 405):
                 raise _error(f'queue {queue!r}', refused) from refused
             return refused.code == 405  # somebody's own
