@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, cast
 
@@ -49,6 +50,7 @@ class Join(Hop):
         kept_ms: How long a value waits for a partner.
         how: What becomes of one without.
         idle_s: Seconds without an event after which time follows the clock; None: never.
+        on_late: Told of values that come when their time has passed already, or sent them.
         late: Values that came when their time had passed already; counted since the start.
         table: What is remembered.
     """
@@ -64,6 +66,7 @@ class Join(Hop):
         how: How,
         name: str | None,
         idle_s: float | None = None,
+        on_late: Any = None,
     ) -> None:
         chosen = name or f'{_short(left.source)}-{_short(right.source)}-{how}'
         target = left.source.paired(chosen, left.kind, right.kind)
@@ -72,6 +75,7 @@ class Join(Hop):
         self.kept_ms = within_ms + grace_ms
         self.how = how
         self.idle_s = idle_s
+        self.on_late = on_late
         self.late = 0
         self._sides = (left, right)
         self._encode = (left.kind.coder.encode, right.kind.coder.encode)
@@ -98,7 +102,7 @@ class Join(Hop):
         left, right = self._sides
         steps = (*left.steps, *right.steps)
         names = left.source.name, right.source.name
-        return *names, self.within_ms, self.kept_ms, self.how, self.idle_s, steps
+        return *names, self.within_ms, self.kept_ms, self.how, self.idle_s, self.on_late, steps
 
     async def move(self, stream: Moved) -> None:
         """Join: the body of an agent of our own."""
@@ -114,7 +118,7 @@ class Join(Hop):
                     seen = await _through(side, event)
                     value = None if seen is None else self._encode[number](seen.value)
                 if seen is not None:
-                    await self._take(number, event, value)
+                    await self._take(number, seen, value)
 
     async def _take(self, side: int, event: Event, value: bytes | None) -> None:
         hand = LANE.get()
@@ -125,9 +129,23 @@ class Join(Hop):
             return
         key = event.message.key
         row = Row(side, key or b'', event.timestamp_ms, event.offset)
-        Pairing(self, state, hand.effects).take(row, value, keyed=key is not None)
+        if Pairing(self, state, hand.effects).take(row, value, keyed=key is not None):
+            hand.effects.then.append(self._count_late)
+            await self._tell(event)
         if state.keeper is not None:
             state.keeper.due_at(hand, row.at + self.kept_ms + 1)
+
+    def _count_late(self) -> None:
+        self.late += 1
+
+    async def _tell(self, event: Event) -> None:
+        target = self.on_late
+        if target is None:
+            return
+        if not callable(target):
+            await event.forward(getattr(target, 'topic', target))
+        elif inspect.isawaitable(answer := target(event.key, event)):
+            await answer
 
     async def _go_on(self, hand: Hand, state: PartitionState, ms: int) -> None:
         """Let it be `ms`, or later.
@@ -179,8 +197,12 @@ class Pairing:
         rows.now = ms
         return True
 
-    def take(self, row: Row, value: bytes, *, keyed: bool) -> None:
-        """Put a value together with those that wait for it, and let it wait for others."""
+    def take(self, row: Row, value: bytes, *, keyed: bool) -> bool:
+        """Put a value together with those that wait for it, and let it wait for others.
+
+        Returns:
+            Whether it comes too late to wait for others.
+        """
         rows, join = self._rows, self._join
         found: list[tuple[Row, bytes]] = []
         if keyed:
@@ -192,10 +214,10 @@ class Pairing:
                 rows.pair(other)
         if keyed and row.at >= rows.now - join.kept_ms:
             rows.put(row, value, paired=bool(found))
-            return
-        join.late += keyed
+            return False
         if not found and join.keeps(row.side):
             self._emit(row, value, keyed=keyed)
+        return keyed
 
     def _emit(
         self,
@@ -252,16 +274,19 @@ def join_of(
     how: How,
     name: str | None,
     idle_advance: Span | None,
+    on_late: Any = None,
 ) -> Callable[[str], Join]:
     """Return what makes a join, once it is known for whom.
 
     Raises:
-        TypeError: `within` is missing.
+        TypeError: `within` is missing, or `on_late` neither a function nor something to send to.
         ValueError: `how` is unknown, or a span negative.
     """
     if within is None:
         raise TypeError('A join of two streams needs within=, in seconds')
+    if not (on_late is None or callable(on_late) or hasattr(on_late, 'send')):
+        raise TypeError(f'on_late takes a function, a topic or an agent, not {on_late!r}')
     check_how(how)
     within_ms, grace_ms = milliseconds('within', within), milliseconds('grace', grace)
     idle_s = None if idle_advance is None else milliseconds('idle_advance', idle_advance) / 1000
-    return lambda _: Join(left, right, within_ms, grace_ms, how, name, idle_s)
+    return lambda _: Join(left, right, within_ms, grace_ms, how, name, idle_s, on_late)

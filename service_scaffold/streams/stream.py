@@ -153,6 +153,7 @@ class Stream(Readable):
         grace: Span = 0.0,
         name: str | None = None,
         idle_advance: Span | None = None,
+        on_late: Any = None,
     ) -> Stream:
         """Return pairs `(left, right)` of these values and those of another stream, or of a table.
 
@@ -167,6 +168,9 @@ class Stream(Readable):
             name: Of the join, in the names of its topics; default that of both topics and `how`.
             idle_advance: Seconds without an event in a partition after which its time follows the
                 clock, so many seconds behind; None: never.
+            on_late: Called as `on_late(key, event)`, sync or async, for a value that comes too late
+                to wait for partners, or a topic or an agent that its event is sent to. It is
+                counted anyway, and paired with what still waits.
 
         Raises:
             TypeError: `within` is missing, or given for a table.
@@ -181,7 +185,7 @@ class Stream(Readable):
                 )
             return self._with(Lookup(other, always=how == 'left'))
         right = other if isinstance(other, Stream) else other.stream()
-        make = join_of(self, right, within, grace, how, name, idle_advance)
+        make = join_of(self, right, within, grace, how, name, idle_advance, on_late)
         _ = self._alone, right._alone
         return self._via(make('').name, make)
 

@@ -146,6 +146,48 @@ async def test_with_grace_a_value_that_comes_late_finds_its_partner():
             assert join.take() == (wanted or [('a', 'o', 'p', 5)])
 
 
+@pytest.mark.parametrize('guarantee', GUARANTEES)
+async def test_what_comes_too_late_is_told_and_counted_once(guarantee):
+    """Also when the first attempt to tell fails."""
+    told, failures = [], iter([OSError('now and then')])
+
+    async def tell(key, event):
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        told.append((key, event.value, event.topic))
+
+    join = Join(guarantee, how='inner', partitions=1, on_late=tell)
+    async with drive(join.app) as t:
+        await t.send(join.orders, 'x', key='b', timestamp=40)
+        await t.settle()
+        await t.send(join.payments, 'p', key='a', timestamp=5)
+        await t.send(join.payments, 'q', key='b', timestamp=35)
+        await t.settle()
+        assert told == [('a', 'p', 'payments')]
+        assert join.take() == [('b', 'x', 'q', 40)]
+        (table,) = join.app.tables.values()
+        assert table.late == 1
+
+
+async def test_what_comes_too_late_goes_to_a_topic_as_it_is():
+    join = Join(how='inner', partitions=1)
+    late = join.app.topic('late')
+    side = join.payments.stream().join(join.orders.stream(), within=1, name='other', on_late=late)
+
+    @join.app.agent(side)
+    async def other(stream):
+        async for _ in stream:
+            pass
+
+    async with drive(join.app) as t:
+        await t.send(join.orders, 'x', key='b', timestamp=40)
+        await t.settle()
+        await t.send(join.payments, 'p', key='a', timestamp=5)
+        await t.settle()
+        (event,) = t.read(late)
+        assert (event.key, event.value, event.timestamp) == ('a', 'p', 5)
+
+
 async def test_at_the_last_moment_a_value_still_waits():
     join = Join(how='left', partitions=1)
     async with drive(join.app) as t:
@@ -507,6 +549,7 @@ async def test_combined_streams_come_by_time():
         ({'within': -1}, ValueError),
         ({'within': 1, 'grace': -1}, ValueError),
         ({'within': 1, 'how': 'right'}, ValueError),
+        ({'within': 1, 'on_late': 7}, TypeError),
     ],
 )
 def test_a_wrong_declaration_is_refused_at_once(options, error):
