@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service_scaffold import errors
 from service_scaffold.backoff import Backoff
@@ -29,12 +29,14 @@ class Entry:
         value: The record, None deletes.
         may_go: Asked just before it goes out: raises when it must not.
         done: Resolved by the broker's confirm; None for what nobody waits for.
+        waiting: It has not been taken from the outbox; what is not waiting is not sent.
     """
 
     key: str
     value: bytes | None
     may_go: Callable[[], None]
-    done: asyncio.Future[None] | None = field(default=None)
+    done: asyncio.Future[None] | None = None
+    waiting: bool = True
 
 
 class Outbox:
@@ -61,7 +63,7 @@ class Outbox:
         """Have a record put some time soon; in place of an older one of that key, if unsent."""
         older = self._posted.pop(key, None)
         if older is not None:
-            self._entries.remove(older)
+            older.waiting = False
         entry = self._posted[key] = Entry(key, value, may_go)
         self._add(entry)
 
@@ -81,15 +83,14 @@ class Outbox:
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(*(entry.done for entry in entries if entry.done))
         except TimeoutError:
-            unsent = [entry for entry in entries if entry in self._entries]
+            unsent = all(entry.waiting for entry in entries)
             raise errors.PublishError(
                 f'{changes[0][0]}: not confirmed within {timeout_s:g} s',
-                phase='connect' if len(unsent) == len(entries) else 'confirm',
+                phase='connect' if unsent else 'confirm',
             ) from None
         finally:
             for entry in entries:
-                if entry in self._entries:
-                    self._entries.remove(entry)
+                entry.waiting = False
 
     def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
@@ -130,6 +131,9 @@ class Outbox:
         batch: list[Entry] = []
         while self._entries and len(batch) < BATCH:
             entry = self._entries.popleft()
+            if not entry.waiting:
+                continue
+            entry.waiting = False
             if self._posted.get(entry.key) is entry:
                 del self._posted[entry.key]
             try:
@@ -153,6 +157,7 @@ class Outbox:
         newer = set(self._posted)
         for entry in reversed(again):
             if entry.key not in newer:
+                entry.waiting = True
                 self._entries.appendleft(entry)
                 self._posted[entry.key] = entry
                 newer.add(entry.key)
