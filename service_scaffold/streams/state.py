@@ -192,6 +192,8 @@ class PartitionState:
             self._empty_cache()
         if size <= CACHE_BYTES:
             self._cache.update(changes)
+            for key in [key for key, value in changes.items() if value is None]:
+                del self._cache[key]  # what has ended is hardly asked for, as a window
 
     async def restore(self, changes: Changes, position: bytes) -> None:
         """Take over what the changelog says, while recovering."""

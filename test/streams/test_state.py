@@ -120,3 +120,18 @@ def test_what_is_kept_beside_the_store_is_bounded_in_bytes():
     state.take()
     state.settle(b'2')
     assert {state.committed(b'%d' % n) for n in range(12)} == {b'new'}
+
+
+def test_what_is_deleted_is_not_remembered():
+    """Windows end for ever: memory must not grow with their number."""
+    state = PartitionState('table', 0, MemoryBackend().open('table', 0), None)
+    for number in range(100):
+        key = b'%d' % number
+        for value in (b'1', None):
+            assert state.get(key) == (None if value else b'1')
+            state.apply({key: value})
+            state.take()
+            state.settle(b'1')
+
+    assert state._cache == {}
+    assert state.get(b'7') is None
