@@ -55,21 +55,26 @@ class Mount(PrefixResource):
         self._wsgi_app = wsgi_app
         self._threads = threads
         self._route = ResourceRoute('*', self._handle, self)
+        self._path = self._decoded()
+
+    def add_prefix(self, prefix: str) -> None:
+        super().add_prefix(prefix)
+        self._path = self._decoded()
 
     @property
     def canonical(self) -> str:
-        """Its prefix, `/` for everything."""
-        return self._prefix or '/'
+        """Its prefix, `/` for everything; the router looks for it as it is in decoded paths."""
+        return self._path or '/'
 
     async def resolve(self, request: web.Request) -> tuple[UrlMappingMatchInfo | None, set[str]]:
         path = request.rel_url.path_safe
-        if path == self._prefix or path.startswith(self._prefix2):
+        if path == self._path or path.startswith(f'{self._path}/'):
             return UrlMappingMatchInfo({}, self._route), set()
         return None, set()
 
     def url_for(self, **parts: str) -> URL:
         """Return its root; the URLs below are made by the WSGI application."""
-        return URL.build(path=self.canonical, encoded=True)
+        return URL.build(path=self._prefix or '/', encoded=True)
 
     def get_info(self) -> dict[str, str]:  # type: ignore[override]  # all that we have of it
         return {'prefix': self._prefix}
@@ -79,6 +84,9 @@ class Mount(PrefixResource):
 
     def __iter__(self) -> Iterator[web.AbstractRoute]:
         yield self._route
+
+    def _decoded(self) -> str:
+        return URL.build(path=self._prefix, encoded=True).path_safe
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         settings = self._threads.settings

@@ -1,5 +1,7 @@
 """Where a mounted WSGI application stands among the routes."""
 
+import contextvars
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -27,6 +29,7 @@ async def native(request):
         ('', None, '/plant/a', '/plant', '/a'),
         ('/site', None, '/plant/site/a/b', '/plant/site', '/a/b'),
         ('/a/b', '/c/d', '/c/d/a/b//e', '/c/d/a/b', '//e'),
+        ('/ä', '/ö', '/ö/ä/ü', '/\xc3\xb6/\xc3\xa4', '/\xc3\xbc'),
     ],
 )
 async def test_it_gets_what_is_below_its_prefix(at, prefix, path, script_name, path_info):
@@ -108,6 +111,32 @@ async def test_it_needs_no_service_around_it():
 
     async with TestClient(TestServer(app)) as client:
         assert await (await client.get('/site/x')).text() == 'ok'
+
+
+async def test_middlewares_are_around_it():
+    """What they put into the context is there, and so is a body that they have read."""
+    user = contextvars.ContextVar('user', default='nobody')
+    recorder = Recorder()
+
+    def app(environ, start_response):
+        recorder(environ, start_response)
+        return [user.get().encode()]
+
+    @web.middleware
+    async def authenticate(request, handler):
+        await request.read()
+        user.set('somebody')
+        return await handler(request)
+
+    def routes(application):
+        application.middlewares.append(authenticate)
+        wsgi.mount(application, '/site', app)
+
+    async with serving(routes=routes, prefix='') as client:
+        for size in (10, 200_000):
+            answer = await client.post('/site/', data=b'x' * size)
+            assert await answer.text() == 'somebody'
+            assert recorder.bodies[-1] == b'x' * size
 
 
 async def test_every_method_is_passed_on():
