@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from service_scaffold import __version__, assets, options
+from service_scaffold import storage as files
 from service_scaffold.apps import asset_options as table
 from service_scaffold.apps.base import ReadyMadeApp
 from service_scaffold.apps.bridge import Bridge
@@ -83,6 +84,7 @@ class AssetApp(ReadyMadeApp):
         super().__init__(asset_id, {'log_level': log_level, **options})
         self.stopping = threading.Event()
         self.sync = Bridge(self)
+        files.setup(self.application)
         assets.setup(self.application, self.ASSETS_PATH)
         self._made = True
         self._identify({})
@@ -173,6 +175,16 @@ class AssetApp(ReadyMadeApp):
     def avail(self) -> Attribute:
         """The record of the asset's availability."""
         return assets.get_assets(self.application).mirror.view(self.asset.id).get(AVAIL)
+
+    @property
+    def storage(self) -> files.Backend | None:
+        """The files that `STORAGE` names; None when it names none."""
+        return files.get_storage(self.application).default
+
+    @property
+    def storages(self) -> files.Storages:
+        """The files of each name, when `STORAGE` has several."""
+        return files.get_storage(self.application)
 
     # What a subclass overrides
 

@@ -152,3 +152,24 @@ async def test_its_logger_puts_the_id_in_front(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.INFO):
         make(Mill).logger.info('Counter: %d', 1)
     assert caplog.messages == ['[mill-1] Counter: 1']
+
+
+def test_its_storage_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make(Mill).storage is None
+    monkeypatch.setenv('STORAGE', '{"type": "memory"}')
+    mill = make(Mill)
+    with mill.storage.open('notes/today.txt', 'w') as file:
+        file.write('all is well')
+    assert mill.storage.listdir('notes') == ['today.txt']
+    monkeypatch.setenv('STORAGE', '{"notes": {"type": "memory"}, "maps": {"type": "memory"}}')
+    assert list(make(Mill).storages) == ['notes', 'maps']
+
+
+def test_a_wrong_storage_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('STORAGE', '{"type": "tape"}')
+    with pytest.raises(SystemExit) as caught:
+        make(Mill)
+    assert caught.value.code == 2
+    assert 'STORAGE' in capsys.readouterr().err
