@@ -7,6 +7,9 @@ from typing import Any, Literal
 from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import NewRecord
+from service_scaffold.streams import replies
+from service_scaffold.streams.effects import Effects
+from service_scaffold.streams.event import Event
 from service_scaffold.streams.refusals import Refusals
 from service_scaffold.transports import headers
 
@@ -40,16 +43,23 @@ class Letters:
         self._group = group
         self._clock = clock
 
-    def undecodable(self, record: Any, error: errors.DecodeError) -> NewRecord:
-        """Return the letter of a record that is not of its topic's type."""
+    def bury(
+        self, effects: Effects, event: Event, reason: Reason, error: Exception, attempts: int
+    ) -> None:
+        """Send the letter of an event, and tell whoever has asked that it was given up."""
+        effects.sends.append(self.letter(event.message, reason, error, attempts))
+        replies.refuse(effects, [event], error)
+
+    def bury_undecodable(self, effects: Effects, event: Event, error: errors.DecodeError) -> None:
+        """Do so for a record that is not of its topic's type."""
         invalid = isinstance(error, errors.InvalidBody)
-        return self.letter(record, 'invalid' if invalid else 'undecodable', error, 1)
+        self.bury(effects, event, 'invalid' if invalid else 'undecodable', error, 1)
 
     def letter(self, record: Any, reason: Reason, error: Exception, attempts: int) -> NewRecord:
         """Return a record's letter: its own bytes, and why it could not be handled."""
         facts = {
             headers.DEATH_REASON: reason,
-            headers.DEATH_ERROR: f'{type(error).__name__}: {error}'[: headers.LONGEST_ERROR],
+            headers.DEATH_ERROR: f'{type(error).__name__}: {replies.text_of(error)}',
             headers.DEATH_ATTEMPTS: str(attempts),
             headers.DEATH_TIME: f'{self._clock.time():.3f}',
             headers.ORIGIN: record.topic,
@@ -59,7 +69,7 @@ class Letters:
             headers.ORIGIN_GROUP: self._group,
         }
         kept = [(name, value) for name, value in record.headers if name not in facts]
-        kept += [(name, value.encode()) for name, value in facts.items()]
+        kept += [(name, value.encode('utf-8', 'backslashreplace')) for name, value in facts.items()]
         name = store_of(record.topic)
         return self._refusals.fitting(
             NewRecord(name, record.value, record.key, tuple(kept), timestamp=record.timestamp)

@@ -44,12 +44,6 @@ class InHand:
         """All of them."""
         return [*self.current, *self._open.values()]
 
-    @property
-    def label(self) -> str:
-        """What the current ones are called in logs."""
-        first, last = self.current[0], self.current[-1]
-        return first.dedup_id if first is last else f'{first.dedup_id} to {last.dedup_id}'
-
     # By hand
 
     @property
@@ -87,16 +81,19 @@ class InHand:
 
     # After a failure
 
-    def blame_last(self) -> list[Event]:
-        """Of those by hand: let the last one be the current one, and forget and return others."""
+    def blame_last(self) -> None:
+        """Of those by hand: let the last one given be the current one; the others are skipped."""
         passed = {event.dedup_id for event in self._passed}
         given = [event for name, event in self._open.items() if name not in passed]
-        self.current += given[-1:]
-        others = [event for event in self._open.values() if event not in given[-1:]]
+        last = given[-1] if given else None
+        for event in self._open.values():
+            if event is last:
+                self.current.append(event)
+            else:
+                self._skipped.append((len(self.current), event))
         self._open.clear()
         self._passed.clear()
         self.taken.clear()
-        return others
 
     def give_back(self) -> list[Event]:
         """Forget and return the current ones, and those that were skipped, as they were taken."""

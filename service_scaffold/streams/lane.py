@@ -10,23 +10,21 @@ from collections.abc import Callable
 from typing import Any
 
 from service_scaffold import errors
-from service_scaffold.backoff import Backoff
 from service_scaffold.clock import Clock
-from service_scaffold.streams import replies
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.bell import Bell
-from service_scaffold.streams.deadletters import Letters, Reason
-from service_scaffold.streams.decision import Decision
+from service_scaffold.streams.deadletters import Letters
 from service_scaffold.streams.effects import LANE, Effects, Unit
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.inhand import InHand
+from service_scaffold.streams.judge import Judge
 from service_scaffold.streams.plan import Hop
 from service_scaffold.streams.reading import Readable
 
 LOGGER = logging.getLogger(__name__)
 
-BLAMELESS = (errors.StoreError, errors.CoPartitionError)
-"""What no other attempt, and no other event, would mend: the event is not judged for it."""
+CLOSE_S = 1.0
+"""How long the body may take to end when its lane is closed."""
 TURN_EVERY = 64
 """After so many events that came without waiting, the event loop gets its turn."""
 
@@ -60,7 +58,7 @@ class Lane:
         self.backing_off = False
         self._spare = Effects()
         self._finished = finished
-        self._letters = Letters(agent.name, agent.group, clock, agent.refusals)
+        self._judge = Judge(self, Letters(agent.name, agent.group, clock, agent.refusals))
         self._queue: deque[Any] = deque()
         self._bell = Bell(clock)
         self._resting = True
@@ -68,7 +66,7 @@ class Lane:
         self._since_turn = 0
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self._restarts = 0
+        self._refused = False
 
     def __str__(self) -> str:
         return f'agent {self.agent.name}'
@@ -87,6 +85,12 @@ class Lane:
     def start(self, spawn: Callable[[Any, str], asyncio.Task[None]]) -> None:
         """Start the body."""
         self._task = spawn(self._run(), str(self))
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """See that it does not end without a word: its partition would stand still."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.unit.stop(error if isinstance(error, Exception) else errors.StreamError(str(self)))
 
     @property
     def idle(self) -> bool:
@@ -114,12 +118,18 @@ class Lane:
         return any(event.offset == offset and event.topic == topic for event in held)
 
     async def close(self) -> None:
-        """End the body; what it had in hand is not finished."""
+        """End the body; what it had in hand is not finished.
+
+        A body that refuses to end is left behind, and nothing that it still does counts.
+        """
         self._closed = True
+        self._queue.clear()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
-        self._queue.clear()
+            _, late = await asyncio.wait({self._task}, timeout=CLOSE_S)
+            if late:
+                LOGGER.error('%s does not end when it is cancelled, and is left behind', self)
+                return
         self.current.clear()
 
     # Asked by the body's stream
@@ -137,7 +147,7 @@ class Lane:
     @property
     def effective(self) -> bool:
         """Whether what is sent and written now belongs to an event."""
-        return bool(self.current) or self._hand.by_hand
+        return bool(self.current) or self._hand.by_hand or self._closed
 
     async def next(self, *, keep: bool = False, until: float | None = None) -> Event | None:
         """Return the next event; those in hand are finished before, unless `keep`.
@@ -145,6 +155,8 @@ class Lane:
         Args:
             until: Monotonic seconds of the clock after which None is returned.
         """
+        if self._closed:
+            await self._refuse()
         if not keep and (self.current or self.effects or self._hand.by_hand):
             if (self.effects.first or self.agent.refusals) and not self._hand.unacked:
                 await self._complete()
@@ -162,6 +174,13 @@ class Lane:
             if not await self._rest(until):
                 return None
 
+    async def _refuse(self) -> None:
+        """Give nothing to a body that goes on after its end; it must not ask in a circle."""
+        if not self._refused:
+            self._refused = True
+            raise asyncio.CancelledError
+        await asyncio.get_running_loop().create_future()
+
     async def _complete(self) -> None:
         """Do what is to be done before events are finished; what it sends has to be taken."""
         await self.effects.complete()
@@ -171,20 +190,12 @@ class Lane:
         try:
             event = self.agent.decode(record, self)
         except errors.DecodeError as error:
-            self._bury_undecodable(record, error)
+            event = Event(record.key, record.value, record, self)
+            self._judge.bury_undecodable(event, error)
+            self._finished(event)
             return None
         self._hand.add(event)
         return event
-
-    def _bury_undecodable(self, record: Any, error: errors.DecodeError) -> None:
-        event = Event(record.key, record.value, record, self)
-        LOGGER.warning('%s: %s cannot be decoded, dead-lettered: %s', self, event.dedup_id, error)
-        effects = Effects()
-        effects.sends.append(self._letters.undecodable(record, error))
-        self.agent.stats.dead_lettered += 1
-        replies.refuse(effects, [event], error)
-        self.unit.apply(effects)
-        self._finished(event)
 
     async def _rest(self, until: float | None) -> bool:
         """Wait for a record; False when `until` has come."""
@@ -234,6 +245,8 @@ class Lane:
 
     def finish(self) -> None:
         """Finish what is in hand: its effects count from now on."""
+        if self._closed:
+            return
         hand = self._hand
         if hand.by_hand:
             hand.taken.clear()
@@ -252,7 +265,7 @@ class Lane:
         self.agent.stats.processed += len(current)
         self._singly = max(0, self._singly - len(current))
         if current or not hand.by_hand:  # else a body that begins again were progress
-            self.attempts = self._restarts = 0
+            self.attempts = 0
         current.clear()
 
     def ack_by_hand(self) -> None:
@@ -261,7 +274,7 @@ class Lane:
 
     async def ack(self, event: Event) -> None:
         """Finish one event."""
-        if not self._hand.holds(event):
+        if self._closed or not self._hand.holds(event):
             return  # it is finished when the body asks for the next one; or it was acked before
         await self._complete()
         self._hand.ack(event)
@@ -284,10 +297,16 @@ class Lane:
             except asyncio.CancelledError:
                 if self._closed or _is_cancelled():
                     raise
-                await self._failed(errors.StreamError(f'{self}: the body has cancelled itself'))
+                await self._fail(errors.StreamError(f'{self}: the body has cancelled itself'))
             except Exception as error:  # noqa: BLE001 - judged by the agent's error hook
-                await self._failed(error)
+                await self._fail(error)
         self._resting = True
+
+    async def _fail(self, error: Exception) -> None:
+        if not self._closed:
+            self.effects = Effects()
+            self._hand.blame_last()  # where they are acknowledged by hand
+            await self._judge.hear(error)
 
     async def _run_body(self) -> None:
         result = self.agent.call(self)
@@ -304,90 +323,39 @@ class Lane:
         if self.current or self.effects:
             await self._complete()
             self.finish()
-        else:  # it has ended without taking anything: do not run it in a circle
+        elif not self._closed:  # it has taken nothing: do not run it in a circle
             await self._rest(None)
 
-    async def _failed(self, error: Exception) -> None:
-        self.effects = Effects()
-        self.agent.stats.failed += 1
-        self.agent.last_error = error
-        self._hand_out_again(self._hand.blame_last())  # where they are acknowledged by hand
-        if isinstance(error, BLAMELESS):
-            self._stop(error)
-            return
-        if not self.current:
-            await self._pause_after_failed_start(error)
-            return
-        self.attempts += 1
-        decision = await self._decide(error)
-        if decision.allows_retry(self.attempts):
-            LOGGER.warning(
-                '%s: attempt %d on %s failed, trying again',
-                self,
-                self.attempts,
-                self._hand.label,
-                exc_info=error,
-            )
-            self._take_back()
-            self.agent.stats.retried += 1
-            await self._back_off(decision.pause_s(self.attempts))
-        elif decision.kind == 'retry' and len(self.current) > 1:
-            self._singly = len(self.current)  # to find the one that is to blame
-            self._take_back()
-            self.attempts = 0
-        else:
-            self._give_up(decision.then or decision, error)
+    # After a failure; called by its judge
 
-    async def _decide(self, error: Exception) -> Decision:
-        try:
-            return await self.agent.on_error.decide(self.agent, error, self.current[-1])
-        except Exception:
-            LOGGER.exception('%s: on_error itself has failed', self)
-            return self.agent.on_error.default
-
-    def _give_up(self, decision: Decision, error: Exception) -> None:
-        stats = self.agent.stats
-        if decision.kind == 'stop':
-            LOGGER.critical(
-                '%s stops the application at %s', self, self._hand.label, exc_info=error
-            )
-            self._stop(error)
-            return
-        if decision.kind == 'skip':
-            LOGGER.warning('%s: %s is skipped', self, self._hand.label, exc_info=error)
-            stats.skipped += len(self.current)
-        else:
-            rejected = decision.kind == 'dead_letter'
-            reason: Reason = 'rejected' if rejected else 'retries_exhausted'
-            LOGGER.error('%s: %s is dead-lettered', self, self._hand.label, exc_info=error)
-            self.effects.sends += [
-                self._letters.letter(event.message, reason, error, self.attempts)
-                for event in self.current
-            ]
-            stats.dead_lettered += len(self.current)
-        replies.refuse(self.effects, self.current, error)
-        stats.processed -= len(self.current)
-        skipped = self._hand.take_skipped()
-        self.finish()
-        self._hand_out_again(skipped)  # their effects were dropped
-
-    def _stop(self, error: Exception) -> None:
-        self._take_back()
+    def stop(self, error: Exception) -> None:
+        """End with the application; what is in hand is not finished."""
+        self.take_back()
         self._closed = True
         self.unit.stop(error)
 
-    def _take_back(self) -> None:
+    def take_back(self) -> None:
+        """Let what is in hand come again."""
         self._hand_out_again(self._hand.give_back())
+
+    def take_apart(self) -> None:
+        """Let what is in hand come again, one by one."""
+        self._singly = len(self.current)
+        self.attempts = 0
+        self.take_back()
+
+    def give_up(self) -> None:
+        """Finish the event in hand; those that were kept from the body for it come again."""
+        skipped = self._hand.take_skipped()
+        self.agent.stats.processed -= len(self.current)
+        self.finish()
+        self._hand_out_again(skipped)  # their effects were dropped
 
     def _hand_out_again(self, events: list[Event]) -> None:
         self._queue.extendleft(event.message for event in reversed(events))
 
-    async def _pause_after_failed_start(self, error: Exception) -> None:
-        self._restarts += 1
-        LOGGER.error('%s failed before its first event, starts again', self, exc_info=error)
-        await self._back_off(Backoff().delay(self._restarts))
-
-    async def _back_off(self, delay_s: float) -> None:
+    async def back_off(self, delay_s: float) -> None:
+        """Pause before another attempt."""
         self.backing_off = True
         try:
             await self.clock.sleep(delay_s)

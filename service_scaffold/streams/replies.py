@@ -46,11 +46,20 @@ def answer(hand: Hand, value: Any) -> None:
         _reply(effects, question, None if value is None else CODEC.encode(value))
 
 
+def text_of(error: Exception) -> str:
+    """Return what an error says, short enough for a header; it may be one that cannot be shown."""
+    try:
+        text = str(error)
+    except Exception as unspeakable:  # noqa: BLE001 - somebody's own error; its type is told
+        text = f'its text raises {type(unspeakable).__name__}'
+    return text[: headers.LONGEST_ERROR]
+
+
 def refuse(effects: Effects, events: Iterable[Event], error: Exception) -> None:
     """Tell those who have asked that these events were given up, and why."""
     facts = (
         (headers.ERROR_TYPE, type(error).__name__.encode()),
-        (headers.ERROR_MESSAGE, str(error)[: headers.LONGEST_ERROR].encode()),
+        (headers.ERROR_MESSAGE, text_of(error).encode('utf-8', 'backslashreplace')),
     )
     for event in events:
         question = asked(event)
