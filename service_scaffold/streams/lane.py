@@ -283,7 +283,7 @@ class Lane:
         if effects:
             self.unit.apply(effects)
         self.agent.stats.processed += 1
-        self.attempts = self._restarts = 0
+        self.attempts = 0
         self._finished(event)
         self._finish_skipped()
 

@@ -248,6 +248,7 @@ async def test_a_start_that_fails_is_judged_too(app):
 
     async def run():
         async with drive(app) as t:
+            await t.send('numbers', 1)
             await t.settle()
 
     with pytest.raises(OSError, match='not there'):
