@@ -64,7 +64,8 @@ def _is_complete(tree: ast.Module) -> bool:
 
 def _runs_for_ever(tree: ast.Module) -> bool:
     return any(
-        isinstance(node, ast.Call) and ast.unparse(node.func) in ('service.run', 'app.main', 'app.run')
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ('service.run', 'app.main', 'app.run')
         for node in ast.walk(tree)
     )
 

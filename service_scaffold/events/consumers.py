@@ -74,6 +74,7 @@ class Consumers:
         """Begin anew with these subscriptions, after a stop."""
         self._consumers.clear()
         self._of.clear()
+        self._changed = asyncio.Event()  # the last one may belong to another event loop
         for subscription in subscriptions:
             self.add(subscription)
 

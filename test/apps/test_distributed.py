@@ -583,6 +583,28 @@ async def test_producers_that_end_end_nothing_by_themselves():
 # The object
 
 
+def test_it_may_be_started_in_another_loop():
+    app, seen = plant(), []
+
+    @app.application('q', resources={'lock': asyncio.Lock})
+    async def take(message, lock):
+        seen.append(message.value)
+
+    @app.producer()
+    async def send(socket):
+        await socket.publish('q', len(seen))
+
+    async def once():
+        async with started(app):
+            count = len(seen)
+            await until(lambda: len(seen) > count)
+
+    for _ in range(2):
+        asyncio.run(once())
+
+    assert seen == [0, 1]
+
+
 def test_the_bus_may_be_a_configuration(unique):
     app = plant(eventbus_url=MemoryConfig(bus=unique))
 

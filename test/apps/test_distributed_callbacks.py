@@ -141,8 +141,13 @@ def test_decorators_are_called():
     app = plant()
     with pytest.raises(TypeError, match='with the topics'):
         app.application(print)  # type: ignore[call-overload]
+
+    async def send(): ...
+
     with pytest.raises(TypeError, match='with parentheses'):
-        app.producer(print)
+        app.producer(send)
+    app.producer(state=dict)(send)
+    assert list(app.functions) == ['send']
 
 
 def test_two_of_one_name_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -112,7 +113,7 @@ class DistributedApplication(ReadyMadeApp):
             ValueError: The name is taken.
         """
         callbacks.refuse(unknown, _SENDER_WORDS)
-        if callable(state) and not isinstance(state, type) and not resources and name is None:
+        if inspect.iscoroutinefunction(state) and not resources and name is None:
             raise TypeError('write @app.producer(), with parentheses')
 
         def decorate(function: F) -> F:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import quote
@@ -33,7 +33,6 @@ class BusConfig:
     Raises:
         TypeError: An unknown name; the message has the nearest.
         ValueError: A topic is none.
-        ConfigError: The URL is none.
     """
 
     url: str = field(default='memory://', repr=False)
@@ -73,6 +72,9 @@ class BusConfig:
             queue: Receives the messages of `topics`. When it is full, no more is taken from the
                 bus: a group's messages wait there, of a live view 1000 wait here and then the
                 oldest goes, with a warning.
+
+        Raises:
+            ConfigError: The URL is none, or a file cannot be read.
         """
         given = {**self.keywords(), 'name': self.name, 'instance': self.instance}
         return BusSocket(
@@ -127,7 +129,7 @@ class KafkaConfig(BusConfig):
     """
 
     url: str = field(init=False, repr=False)
-    bootstrap_servers: str | Iterable[str] = 'localhost:9092'
+    bootstrap_servers: str | Sequence[str] = 'localhost:9092'
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     sasl: str | None = None

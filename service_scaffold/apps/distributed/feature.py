@@ -86,8 +86,6 @@ class Functions(features.ServiceFeature):
             builder=MessageBuilder(config['name'], config['instance'], content_type),
             content_type=content_type,
         )
-        for producer in self.producers:
-            producer.may_begin.clear()
         for function in self.functions.values():
             function.begin(around)
         spawn = scheduler.get_scheduler(app).spawn
@@ -98,7 +96,7 @@ class Functions(features.ServiceFeature):
         if self.producers:
             await self._heard(app)
         for producer in self.producers:
-            producer.may_begin.set()
+            producer.let_begin()
         if self.on_done is None:
             return
         for producer in self.producers:
@@ -145,10 +143,9 @@ class Functions(features.ServiceFeature):
     def health(self) -> features.Health:
         """Report each function."""
         functions = self.functions.values()
-        preparing = any(c.state == 'waiting' for c in self.consumers)
         return features.Health(
-            ok=not any(f.state == 'failed' or f.error is not None for f in functions),
-            ready=not preparing,
+            ok=not any(f.state in ('waiting', 'failed') or f.error is not None for f in functions),
+            ready=not any(c.state == 'waiting' for c in self.consumers),
             detail={
                 f.name: f.state if f.error is None else f'{f.state}: {f.error}' for f in functions
             },

@@ -129,10 +129,18 @@ class Producer(Function):
 
     def __init__(self, function: callbacks.Function, resources: Resources, name: str) -> None:
         super().__init__(function, resources, name)
-        self.may_begin = asyncio.Event()
+        self._may_begin = asyncio.Event()
+
+    def begin(self, around: Surroundings) -> None:
+        self._may_begin = asyncio.Event()  # the last one may belong to another event loop
+        super().begin(around)
+
+    def let_begin(self) -> None:
+        """Call the callback, now that it is heard."""
+        self._may_begin.set()
 
     async def _work(self, around: Surroundings, socket: TopicSocket) -> None:
-        await self.may_begin.wait()
+        await self._may_begin.wait()
         async with AsyncExitStack() as stack:
             given = await self._resources.enter(stack)
             self.state = 'running'
@@ -173,14 +181,12 @@ class Consumer(Function):
         self._group = group
         self._policy = policy
         self._given: Mapping[str, Any] | None = None
-        self._entered = asyncio.Event()
-        self._left = asyncio.Event()
         self._backoff = Backoff(base_s=0.5, max_s=10.0)
 
     def begin(self, around: Surroundings) -> None:
         self._given = None
-        self._entered.clear()
-        self._left.clear()
+        self._entered = asyncio.Event()
+        self._left = asyncio.Event()
         super().begin(around)
 
     @property

@@ -113,6 +113,7 @@ class Ledger:
         served = self._listener.consumers
         return not self._running and all(
             subscription.active
-            and not served[subscription.exchange_name, subscription.group or ''].lag
+            and (consumer := served.get((subscription.exchange_name, subscription.group or '')))
+            and not consumer.lag
             for subscription in subscriptions
         )

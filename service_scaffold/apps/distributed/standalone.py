@@ -65,7 +65,7 @@ class AbstractApplication:
         self._belongings = belongings.Resources(state, resources, callbacks.RECEIVER_NAMES)
         self._callback = callbacks.Callback(async_callback, (*self.KNOWN, *self._belongings.names))
         self._given: dict[str, Any] = {}
-        self._queue_in = asyncio.Queue[messages.TopicMessage[Any]](QUEUE_SIZE)
+        self._queue_in = _queue()
         self._socket: BusSocket | None = None
         self._life: asyncio.Task[None] | None = None
         self.stopping = asyncio.Event()
@@ -128,7 +128,8 @@ class AbstractApplication:
         if self._life is not None and not self._life.done():
             raise RuntimeError(f'{self!r} runs already; stop it first')
         started = asyncio.Event()
-        self.stopping.clear()
+        # Those of the last life may belong to another event loop.
+        self.stopping, self._queue_in = asyncio.Event(), _queue()
         self._life = asyncio.ensure_future(self._live(started))
         waiting = asyncio.ensure_future(started.wait())
         try:
@@ -200,6 +201,10 @@ class AbstractApplication:
                 await asyncio.wait({work})
         if not work.cancelled():
             work.result()
+
+
+def _queue() -> asyncio.Queue[messages.TopicMessage[Any]]:
+    return asyncio.Queue(QUEUE_SIZE)
 
 
 class ConsumerApplication(AbstractApplication):
