@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from service_scaffold import errors
-from service_scaffold.streams.serializers import Coder, Decode
+from service_scaffold.streams.forms import Coder, Decode
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None])

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol, get_type_hints
 
 from service_scaffold.streams import serializers
 from service_scaffold.streams.event import Event
+from service_scaffold.streams.forms import Coder
 from service_scaffold.streams.pairs import PairSerializer
-from service_scaffold.streams.serializers import Coder
 
 
 class Kind(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 from service_scaffold import errors
 from service_scaffold.journal.partitioner import Partitioner, partition_of
 from service_scaffold.streams.checkpoint import read_position
-from service_scaffold.streams.serializers import Coder
+from service_scaffold.streams.forms import Coder
 from service_scaffold.streams.state import PartitionState
 
 _COPIES: ContextVar[bool] = ContextVar('service_scaffold_copies', default=False)

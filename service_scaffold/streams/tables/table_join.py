@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.effects import Effects, Hand, Unit
+from service_scaffold.streams.forms import Coder
 from service_scaffold.streams.joins import How, check_how
 from service_scaffold.streams.pairs import PairSerializer, join_bytes
-from service_scaffold.streams.serializers import Coder
 from service_scaffold.streams.state import Changes, PartitionState
 from service_scaffold.streams.topic import Outlet, Topic
 
