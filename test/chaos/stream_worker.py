@@ -81,6 +81,36 @@ def declare_asked(flow: Topology, work_s: float) -> Agent:
     return double
 
 
+def declare_routed(flow: Topology, topic: str, door: Path | None) -> streams.Table:
+    """Declare counts by key; none is recovered before there is a file `door`."""
+    numbers = flow.topic(topic, value_type=int, partitions=4)
+    counts = flow.Table('counts', default=int)
+
+    @flow.agent(numbers)
+    async def count(stream):  # type: ignore[no-untyped-def]
+        async for key, _ in stream.items():
+            counts[key] += 1
+
+    @counts.on_recover
+    async def wait() -> None:
+        while door is not None and not door.exists():  # noqa: ASYNC110, ASYNC240 - another process
+            await asyncio.sleep(0.05)
+
+    return counts
+
+
+def add_routes(app: web.Application, counts: streams.Table) -> None:
+    """Add `/counts/{key}`, which the owner answers, and `/stale/{key}`, which a copy may."""
+
+    async def show(request: web.Request) -> web.Response:
+        key = request.match_info['key']
+        return web.json_response({'count': counts[key], 'port': app['config']['port']})
+
+    for path, stale in (('/counts/{key}', False), ('/stale/{key}', True)):
+        route = streams.table_route(counts, match_info='key', stale=stale)
+        app.router.add_get(path, route(show))
+
+
 def _is_first(mark: Path) -> bool:
     try:
         mark.touch(exist_ok=False)
@@ -102,6 +132,8 @@ def main() -> None:
     parser.add_argument('--blocks-s', type=float, default=0.0, help='and for how long')
     parser.add_argument('--windows', type=int, default=0, help='1: sums in windows, and no echo')
     parser.add_argument('--joins', type=int, default=0, help='1: joins two topics, and no echo')
+    parser.add_argument('--routed', type=int, default=0, help='1: counts, asked for over HTTP')
+    parser.add_argument('--door', type=Path, help='without this file nothing is recovered')
     parser.add_argument('--asked', type=int, default=0, help='1: answers questions, and no echo')
     app = service.create_app(parser=parser)
     config = app['config']
@@ -111,6 +143,8 @@ def main() -> None:
         declare_windows(flow, config['topic'])
     elif config['joins']:
         declare_join(flow, config['topic'])
+    elif config['routed']:
+        add_routes(app, declare_routed(flow, config['topic'], config['door']))
     elif config['asked']:
         declare_asked(flow, config['work_s'])
     else:

@@ -6,9 +6,10 @@ import asyncio
 import collections
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 
@@ -71,6 +72,16 @@ class StreamWorker:
             while await self.status() is None:
                 assert self.process.poll() is None, self.log.read_text()[-4000:]
                 await asyncio.sleep(0.05)
+
+    async def ask(self, path: str) -> tuple[int, dict[str, Any], Mapping[str, str]] | None:
+        """Return status, JSON and headers of an answer, None without one."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+            try:
+                async with session.get(self.base + path) as response:
+                    found = await response.json(content_type=None)
+                    return response.status, found, response.headers
+            except aiohttp.ClientConnectorError:
+                return None
 
     async def seen(self) -> dict[str, int]:
         """Return its part of the table."""

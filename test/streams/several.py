@@ -94,6 +94,13 @@ class Crew:
 
     async def join(self) -> Peer:
         """Start one more worker, and wait until it has its partitions."""
+        peer = await self.start()
+        async with asyncio.timeout(LIMIT_S):
+            await peer.worker.until_joined()
+        return peer
+
+    async def start(self) -> Peer:
+        """Start one more worker."""
         app = web.Application()
         options.store_config(app, options.parse(options.create_parser('shop'), []))
         scheduler.setup(app)
@@ -112,8 +119,6 @@ class Crew:
         await site.start()
         features.get_lifecycle(app).address = runner.addresses[0][:2]
         peer.url = 'http://{}:{}'.format(*runner.addresses[0])
-        async with asyncio.timeout(LIMIT_S):
-            await worker.until_joined()
         return peer
 
     async def leave(self, peer: Peer) -> None:
