@@ -11,6 +11,7 @@ from service_scaffold.journal.base import TopicPartition
 from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE, Hand
+from service_scaffold.streams.forms import Coder
 from service_scaffold.streams.joins import How
 from service_scaffold.streams.sizes import SMALL
 from service_scaffold.streams.state import Changes, PartitionState
@@ -313,7 +314,7 @@ class Table(Placed, Windowable, MutableMapping[Any, Any]):
                 join.watch(self, hand, state)
 
     @property
-    def coders(self) -> tuple[serializers.Coder, serializers.Coder]:
+    def coders(self) -> tuple[Coder, Coder]:
         """How keys and values are coded."""
         return self._key, self._value
 
