@@ -176,6 +176,12 @@ CONSUMER_OPTIONS = (
         default='earliest',
         choices=('earliest', 'latest'),
     ),
+    Option(
+        'on-offset-lost',
+        'Committed, and no longer in the log: fail, or go on at earliest, latest [%(default)s]',
+        default='fail',
+        choices=('fail', 'earliest', 'latest'),
+    ),
     _seconds('consumer-connections-max-idle', 'Close connections idle for so long [540]'),
     _seconds('consumer-request-timeout', 'Limit of a request [--broker-request-timeout]'),
     Option('consumer-api-version', 'Without effect: it is agreed on with the broker'),

@@ -48,6 +48,7 @@ def settings_of(config: Config, id: str | None = None) -> StreamSettings:
         'buffer': get('stream_buffer_maxsize'),
         'fetch_limit': get('consumer_max_poll_records'),
         'publish_on_commit': get('stream_publish_on_commit'),
+        'on_offset_lost': get('on_offset_lost'),
         'offset_reset': get('consumer_auto_offset_reset'),
         'max_pause_s': get('consumer_max_poll_interval'),
         'recovery_delay_s': get('stream_recovery_delay'),

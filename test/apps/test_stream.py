@@ -263,6 +263,11 @@ def test_several_brokers_are_one_cluster():
     assert StreamApp('a', broker='kafka://a:1;kafka://b:2').broker == 'kafka://a:1,b:2'
 
 
+@pytest.mark.parametrize('choice', ['fail', 'earliest', 'latest'])
+def test_what_to_do_about_a_lost_offset_can_be_set(choice):
+    assert StreamApp('a', on_offset_lost=choice).settings.on_offset_lost == choice
+
+
 def test_credentials_are_nowhere_shown():
     app = StreamApp('a', broker='kafka://h:1', broker_credentials='me:secret-of-mine')
 
