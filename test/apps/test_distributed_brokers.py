@@ -191,3 +191,24 @@ async def test_a_request_by_another_service_is_answered(url, unique):
             answer = await socket.request(f'{unique}q', number, LIMIT_S)
             assert answer.value == number * 2
             assert (await asyncio.wait_for(queue.get(), LIMIT_S)).value == number
+
+
+async def test_nothing_is_deleted_and_what_comes_meanwhile_waits(url, unique):
+    """Its exchange, its group and their messages are there when it comes back."""
+    seen: list[int] = []
+    app = plant(unique, eventbus_url=url, instance=unique)
+
+    @app.application(f'{unique}q')
+    async def take(message):
+        seen.append(message.value)
+
+    async with socket_provider(url, name=f'{unique}x').create_socket() as other:
+        async with started(app):
+            await other.publish(f'{unique}q', 0)
+            await until(lambda: seen == [0])
+        for number in range(1, 5):
+            await other.publish(f'{unique}q', number)
+        async with started(app):
+            await until(lambda: len(seen) == 5)
+
+    assert seen == [0, 1, 2, 3, 4]
