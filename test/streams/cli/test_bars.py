@@ -13,7 +13,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from service_scaffold.journal.base import NewRecord, TopicSpec
-from service_scaffold.streams.cli.bars import Bars
+from service_scaffold.streams.cli.bars import Bars, recoveries_shown
+from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.topology import Topology
 from test.chaos.stream_workers import connected
 from test.running import Process, get
 from test.streams.several import until
@@ -117,6 +119,20 @@ def test_the_log_goes_above_the_bars(terminal):
     lines = [line.strip() for line in plain(terminal.getvalue()).replace('\r', '\n').splitlines()]
     assert 'the pump is away' in lines
     assert 'the pump is back' in lines
+
+
+@pytest.mark.parametrize('installed', [True, False])
+def test_without_rich_there_are_no_bars(terminal, monkeypatch, installed):
+    """The lines of the log remain."""
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    if not installed:
+        monkeypatch.setitem(sys.modules, 'rich.console', None)
+    topology = Topology(StreamSettings('shop'))
+
+    with recoveries_shown(topology):
+        assert len(topology.restore_listeners) == installed
+
+    assert topology.restore_listeners == []
 
 
 class Watched:
