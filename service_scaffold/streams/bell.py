@@ -1,8 +1,10 @@
-"""Waking a lane that waits for records."""
+"""Waking those who wait for something to change, at most so long."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 
 from service_scaffold.clock import Clock
 
@@ -39,3 +41,48 @@ class Bell:
         finally:
             if alarm is not None:
                 alarm.cancel()
+
+
+class Waiters:
+    """Several who wait for something to change, each with a limit.
+
+    Args:
+        clock: What limits are measured with; asked each time.
+    """
+
+    def __init__(self, clock: Callable[[], Clock]) -> None:
+        self._clock = clock
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self, until: float | None) -> bool:
+        """Wait until something changes; False when so many monotonic seconds have come."""
+        clock = self._clock()
+        left_s = None if until is None else until - clock.monotonic()
+        if left_s is not None and left_s <= 0:
+            return False
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        alarm = None
+        if left_s is not None:
+            alarm = asyncio.ensure_future(clock.sleep(left_s))
+            alarm.add_done_callback(lambda _: _finish(waiter))
+        try:
+            await waiter
+        finally:
+            self._waiting.remove(waiter)
+            if alarm is not None:
+                alarm.cancel()
+        return True
+
+    def wake(self) -> None:
+        """Let everybody look again."""
+        for waiter in list(self._waiting):
+            if waiter.get_loop().is_closed():
+                self._waiting.remove(waiter)
+            else:
+                _finish(waiter)
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
@@ -12,6 +11,7 @@ from service_scaffold import codecs, errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Headers
 from service_scaffold.streams import serializers
+from service_scaffold.streams.bell import Waiters
 from service_scaffold.streams.effects import DRY, LANE, sent_at_ms
 from service_scaffold.streams.event import OWN_KEY, Acks, Event
 from service_scaffold.streams.loose import Iterated, Loose
@@ -108,7 +108,7 @@ class Channel:
         self._clock = clock
         self._count = 0
         self._readers: dict[str, Reader] = {SHARED: Reader()}
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = Waiters(clock)
 
     def __repr__(self) -> str:
         return f'<Channel {self.name}>'
@@ -200,7 +200,7 @@ class Channel:
 
     async def _until_room(self) -> None:
         while any(reader.waiting >= self.maxsize for reader in self._readers.values()):
-            await self._wait(None)
+            await self._waiting.wait(None)
 
     # Values out
 
@@ -252,42 +252,16 @@ class Channel:
                 record = shared.queue.popleft()
                 self.wake()
                 return self.decode(record)
-            if not await self._wait(until):
+            if not await self._waiting.wait(until):
                 return None
 
     def decode(self, record: ChannelRecord, lane: Acks | None = None) -> Event:
         """Return the event of a record."""
         return Event(record.key, record.value, record, lane)
 
-    # Waiting
-
-    async def _wait(self, until: float | None) -> bool:
-        """Wait until something changes; False when `until` has come."""
-        clock = self._clock()
-        left_s = None if until is None else until - clock.monotonic()
-        if left_s is not None and left_s <= 0:
-            return False
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        alarm = None
-        if left_s is not None:
-            alarm = asyncio.ensure_future(clock.sleep(left_s))
-            alarm.add_done_callback(lambda _: _finish(waiter))
-        try:
-            await waiter
-        finally:
-            self._waiting.remove(waiter)
-            if alarm is not None:
-                alarm.cancel()
-        return True
-
     def wake(self) -> None:
         """Let everybody look again who waits for a value, or for room."""
-        for waiter in list(self._waiting):
-            if waiter.get_loop().is_closed():
-                self._waiting.remove(waiter)
-            else:
-                _finish(waiter)
+        self._waiting.wake()
 
     # For its agents
 
@@ -355,8 +329,3 @@ def _check_of(annotation: Any) -> Callable[[Any], Any]:
         return convert(value)
 
     return check
-
-
-def _finish(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
