@@ -88,6 +88,9 @@ class Committing:
             LOGGER.debug('%s: a rebalance came before the checkpoint: %s', task, error)
         except Exception as error:
             self._stats.failed += 1
+            if task.phase == 'closed':
+                LOGGER.debug('%s ended before its checkpoint: %s', task, error)
+                return
             if not isinstance(error, errors.ScaffoldError):
                 LOGGER.exception('%s: checkpoint failed unexpectedly', task)
             self._interrupted(error)

@@ -15,6 +15,7 @@ from aiohttp import web
 from service_scaffold import errors, features, options, scheduler
 from service_scaffold.journal.base import Journal, NewRecord, TopicPartition
 from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.stores.base import Backend
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.worker import Worker
 from service_scaffold.streams.workplace import Workplace
@@ -75,6 +76,9 @@ class Crew:
         settings: See `StreamSettings`.
         declare: Declares the application on a topology of a peer.
         routes: Adds its routes to an aiohttp application, given the topology.
+
+    Attributes:
+        stores: Those of all peers that join, None for stores of their own.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Crew:
         self.peers: list[Peer] = []
         self.client = aiohttp.ClientSession()
         self._id = log.id
+        self.stores: Backend | None = None
         self._settings = StreamSettings(log.id, checkpoint_s=0.05, **settings)
         self._open_journal = log.open_journal
         self._declare = declare
@@ -106,7 +111,9 @@ class Crew:
         scheduler.setup(app)
         topology = Topology(self._settings)
         self._declare(topology)
-        worker = Worker(app, topology, self._open_journal, lambda: Workplace(self._settings))
+        worker = Worker(
+            app, topology, self._open_journal, lambda: Workplace(self._settings, self.stores)
+        )
         features.add(app, worker)
         features.add(app, topology)
         if self._routes is not None:
