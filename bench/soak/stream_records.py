@@ -120,13 +120,20 @@ class StreamEvidence:
             if what == 'asked'
         )
 
-    def ticks(self, worker: Service) -> float:
-        """Return the runs of a worker's timer, as a part of those that were due."""
+    def ticks(self, worker: Service) -> tuple[float, float]:
+        """Return the parts of the ticks due that a timer ran at, and that it knows of at all.
+
+        It skips a tick that the machine is too busy for, and counts it.
+        """
         told = [rest for what, *rest in lines(worker.record) if what == 'ticked']
         if len(told) < 2:
-            return 0.0
-        (start, before, _), (end, after, _) = told[0], told[-1]
-        return (int(after) - int(before)) * TIMER_S / (float(end) - float(start))
+            return 0.0, 0.0
+        first, last = ([float(word) for word in rest] for rest in (told[0], told[-1]))
+        passed_s, runs, skipped = (
+            after - before for before, after in zip(first, last, strict=True)
+        )
+        due = passed_s / TIMER_S
+        return runs / due, (runs + skipped) / due
 
     def growth(self, service: Service, figure: str) -> Growth:
         """Return how a field of `Size` went while numbers were sent."""
