@@ -38,18 +38,25 @@ def start(module: str, options: Mapping[str, object], log: Path) -> subprocess.P
 
 
 class Worker:
-    """One process of `test.chaos.worker`; killed at the end if it still runs.
+    """One process, of `test.chaos.worker` or the like; killed at the end if it still runs.
 
     Args:
         url: The event bus.
         exchange: What it works for.
         instance: Its `--instance`.
         directory: Where its log goes.
+        module: What runs.
         options: Further options, with underscores.
     """
 
     def __init__(
-        self, url: str, exchange: str, instance: str, directory: Path, **options: object
+        self,
+        url: str,
+        exchange: str,
+        instance: str,
+        directory: Path,
+        module: str = 'test.chaos.worker',
+        **options: object,
     ) -> None:
         self.instance = instance
         self.base = f'http://127.0.0.1:{(port := free_port())}'
@@ -64,7 +71,7 @@ class Worker:
             'publish_timeout_s': 3,
             **options,
         }
-        self.process = start('test.chaos.worker', given, self.log)
+        self.process = start(module, given, self.log)
 
     async def __aenter__(self) -> Self:
         try:
