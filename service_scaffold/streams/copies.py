@@ -160,6 +160,11 @@ class Copies:
         self._wanted = {(table.name, number): table for table, number in places}
         self._changed.set()
 
+    def wants(self, table: Table, number: int) -> bool:
+        """Tell whether a partition is followed, or to be."""
+        place = (table.name, number)
+        return place in self._wanted or place in self.by_place
+
     def release(self, table: Table, number: int) -> bool:
         """Let go of the store of a partition, which becomes ours; tell whether it was whole."""
         copy = self.by_place.get((table.name, number))

@@ -12,6 +12,7 @@ from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Journal, Producer, TopicPartition, TopicSpec
 from service_scaffold.streams.copies import Copies
 from service_scaffold.streams.layout import Layout
+from service_scaffold.streams.leftovers import Leftovers
 from service_scaffold.streams.opening import Key
 from service_scaffold.streams.registry import Registry, WorkerInfo, standby_places, workers_topic
 from service_scaffold.streams.settings import StreamSettings
@@ -50,6 +51,7 @@ class Neighbours:
         id: Of this worker.
         registry: Who there is.
         copies: What is followed here.
+        leftovers: What was here once.
         layout: Which topics exist; set by the session.
     """
 
@@ -69,6 +71,9 @@ class Neighbours:
         config = {'cleanup.policy': 'compact'}
         spec = TopicSpec(workers_topic(settings.id), 1, settings.topic_replicas, config)
         self.registry = Registry(journal, spec, clock, self.describe)
+        self.leftovers = Leftovers(
+            workplace.stores, tables, self._uses, clock, settings.store_kept_s
+        )
         self._url = url
         self._settings = settings
         self._clock = clock
@@ -94,6 +99,10 @@ class Neighbours:
         where = TopicPartition(name, number)
         tasks = [task for task in self._seat.tasks.values() if task.phase in ('running', 'held')]
         return any(where in task.partitions for task in tasks)
+
+    def _uses(self, table: Table, number: int) -> bool:
+        """Tell whether a partition of a table is ours, or copied, or about to be."""
+        return (table.count, number) in self._seat.tasks or self.copies.wants(table, number)
 
     def choose(self) -> None:
         """Say which partitions are to be copied here: global tables, and standbys."""
@@ -122,7 +131,7 @@ class Neighbours:
             return []
         found = [self.copies.run()]
         if self._settings.registry:
-            found += [self._meet(producer), self._choose_now_and_then()]
+            found += [self._meet(producer), self._choose_now_and_then(), self.leftovers.run()]
         return found
 
     async def _meet(self, producer: Producer) -> None:

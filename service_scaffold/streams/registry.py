@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 
 import msgspec
@@ -111,8 +111,7 @@ class Registry:
 
     def owner(self, kind: str, name: str, number: int) -> WorkerInfo | None:
         """Return who has a partition of a topic or table, None when nobody says so."""
-        owners = [info for info in self.workers.values() if info.has(kind, name, number)]
-        return max(owners, key=lambda info: info.generation, default=None)
+        return owner_among(self.workers.values(), kind, name, number)
 
     def holders(self, table: str, number: int) -> list[WorkerInfo]:
         """Return who has a copy of a table's partition."""
@@ -194,6 +193,18 @@ class Registry:
             LOGGER.debug('Going without a word: %s', error)
 
 
+def owner_among(
+    workers: Iterable[WorkerInfo], kind: str, name: str, number: int
+) -> WorkerInfo | None:
+    """Return who of these has a partition; of two who say so the one that knows more of the group.
+
+    Args:
+        kind: `tables` or `topics`.
+    """
+    owners = [info for info in workers if info.has(kind, name, number)]
+    return max(owners, key=lambda info: info.generation, default=None)
+
+
 def standby_places(
     registry: Registry, me: str, tables: Mapping[str, int], replicas: int
 ) -> list[tuple[str, int]]:
@@ -205,11 +216,11 @@ def standby_places(
     Args:
         tables: The partition count of each.
     """
-    workers = registry.workers
+    workers = registry.workers  # once: it is made anew each time
     found: list[tuple[str, int]] = []
     for table, count in tables.items():
         for number in range(count):
-            owner = registry.owner('tables', table, number)
+            owner = owner_among(workers.values(), 'tables', table, number)
             others = [id for id in workers if owner is None or id != owner.id]
             others.sort(key=lambda id: _weight(id, table, number), reverse=True)
             if me in others[:replicas]:

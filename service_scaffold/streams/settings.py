@@ -43,6 +43,7 @@ class StreamSettings:
         blocking_s: A blocked event loop is warned of after so long; None: it is not.
         store: URL of the stores: `memory://`, `sqlite://`, `rocksdb://`.
         directory: Where stores lie.
+        store_kept_s: How long that of a partition stays that has gone to another worker.
         cleanup_s: Seconds between looks for what has expired.
         standbys: How many other workers keep a copy of each table partition.
         ack_exceptions: Whether an event that its agent fails with may end in the dead letters; no:
@@ -86,6 +87,7 @@ class StreamSettings:
     blocking_s: float | None = 10.0
     store: str = 'memory://'
     directory: Path = Path('data')
+    store_kept_s: float = 600.0
     cleanup_s: float = 30.0
     standbys: int = 1
     ack_exceptions: bool = True
