@@ -16,6 +16,7 @@ class Source(Sends, Protocol):
 
     name: str
     acks: bool
+    here: bool
 
     @property
     def prefixed(self) -> str: ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.streams.joins import How, join_of
-from service_scaffold.streams.keys import Key, key_of
+from service_scaffold.streams.keys import FieldKey, Key, key_of
 from service_scaffold.streams.plan import Hop, Plan, Source
 from service_scaffold.streams.reading import Readable, Reads
 from service_scaffold.streams.spans import Span
@@ -93,13 +93,16 @@ class Stream(Readable):
             partitions: Of our own topic; default as many as this one has.
 
         Raises:
-            TypeError: `key` is neither.
+            TypeError: `key` is neither, or a field of something that the topic does not have.
             ValueError: A function has no `name`.
         """
         find, found, key_type = key_of(key)
         chosen = name or found
         if chosen is None:
             raise ValueError('group_by with a function needs name=, which names the topic between')
+        processed = any(isinstance(step, Process) for step in self.steps)
+        if isinstance(find, FieldKey) and not (self.source.here or processed):
+            find.check(self.source, self.kind)
         return self._hop(chosen, topic, find, key_type, partitions)
 
     def through(self, topic: Source) -> Stream:

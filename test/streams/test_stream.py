@@ -388,6 +388,16 @@ class TestGroupBy:
         with pytest.raises(ValueError, match='name='):
             values.stream().group_by(lambda value: value['k'])
 
+    @pytest.mark.parametrize('value_type', [None, int, dict])
+    async def test_a_field_of_what_the_topic_does_not_have_is_refused(self, app, value_type):
+        """Else every event would end in the dead letters."""
+        orders = app.topic('orders', value_type=value_type)
+        with pytest.raises(TypeError, match='value_type=Order'):
+            orders.stream().group_by(Order.account)
+        app.topic('pickled', value_serializer='pickle').stream().group_by(Order.account)
+        made = orders.stream().add_processor(lambda value: Order(**value))
+        made.group_by(Order.account)
+
     async def test_an_optional_field_is_keyed_like_any_other(self, app):
         class Sale(Record):
             account: str | None
