@@ -79,7 +79,7 @@ async def test_a_view_that_does_not_end_is_cut_off_in_time(path):
         process.signal()
 
         assert await process.ended() == 1
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 6
         assert 'did not finish within' in process.log
         await asyncio.gather(asked, return_exceptions=True)
     if path == 'endless':
