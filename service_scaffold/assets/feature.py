@@ -50,17 +50,17 @@ class AssetsFeature(features.ServiceFeature):
 
     def __init__(self, app: web.Application) -> None:
         super().__init__(app)
-        self._settings = transport_settings(app, 'assets')
         self._clock = features.get_clock(app)
-        self.publish_timeout_s = self._settings.publish_timeout_s
-        self.connect_timeout_s = self._settings.connect_timeout_s
         self.owned: dict[str, OwnedAsset] = {}
         self._wanted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begin()
 
     def _begin(self) -> None:
-        self._ended = False
+        """Begin anew, with the options as they are now: a ready-made app may read them again."""
+        self._settings = transport_settings(self.app, 'assets')
+        self.publish_timeout_s = self._settings.publish_timeout_s
+        self.connect_timeout_s = self._settings.connect_timeout_s
         self.host = f'{self._settings.name}.{secrets.token_hex(8)}'
         self.mirror = Mirror(self._foreign, self._clock)
         self.outbox = Outbox(self._send, self._clock)
@@ -78,8 +78,7 @@ class AssetsFeature(features.ServiceFeature):
 
     async def startup(self, app: web.Application) -> None:
         """Connect; takes no socket unless an asset is owned or opened."""
-        if self._ended:
-            self._begin()
+        self._begin()
         self._loop = asyncio.get_running_loop()
         self.spawn(self.outbox.run(), 'assets outbox')
         self.spawn(self._keep(), 'assets kept')
@@ -106,7 +105,7 @@ class AssetsFeature(features.ServiceFeature):
             await self._leave(transport)
         await self._connection.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._loop, self._ended = None, True
+        self._loop = None
 
     async def _leave(self, transport: Transport) -> None:
         assert transport.presence is not None

@@ -173,3 +173,20 @@ def test_a_wrong_storage_is_a_usage_error(
         make(Mill)
     assert caught.value.code == 2
     assert 'STORAGE' in capsys.readouterr().err
+
+
+async def test_flags_count_though_they_are_read_when_everything_has_been_made() -> None:
+    mill = Mill('mill-1', host='127.0.0.1', port=0)
+    mill.mode = 'EARLY'
+    flags = ['--eventbus-url', 'memory://elsewhere', '--replica', '7', '--port', '0']
+    mill.read_arguments([*flags, '--application-version', '9'])
+    await mill.start()
+    try:
+        assert str(assets.get_assets(mill.application)).startswith(
+            '<AssetsFeature memory://elsewhere'
+        )
+        assert mill.asset.id == 'mill-1-7'
+        assert mill.asset['application_version'].value == '9'
+        assert mill.mode.value == 'EARLY'
+    finally:
+        await mill.stop()

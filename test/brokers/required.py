@@ -14,7 +14,11 @@ def require_broker(broker: type[Broker]) -> None:
 
     For tests that make their own broker, with TLS or credentials.
     """
-    reason = broker.missing()
+    require_program(broker.missing())
+
+
+def require_program(reason: str | None) -> None:
+    """Skip the test for a reason, what the machine lacks; fail it where brokers are required."""
     if reason is None:
         return
     wanted = os.environ.get('SERVICE_SCAFFOLD_REQUIRE_BROKERS') == '1'

@@ -22,15 +22,21 @@ LIMIT_S = 20
 
 
 class Example:
-    """A running example."""
+    """A running example.
 
-    def __init__(self, base: str) -> None:
-        self._base = base
+    Attributes:
+        base: URL of the service, with its prefix.
+        process: The process.
+    """
+
+    def __init__(self, base: str, process: subprocess.Popen[str]) -> None:
+        self.base = base
+        self.process = process
 
     def ask(self, path: str, body: object = None, **headers: str) -> object:
         """Ask by GET, or by POST with a body (bytes, else JSON), and return the answer."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self._base + path, data, headers)
+        request = urllib.request.Request(self.base + path, data, headers)
         with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
             return json.load(response)
 
@@ -61,12 +67,17 @@ class Example:
 
 
 @contextmanager
-def running(name: str, *options: str, program: bool = False) -> Iterator[Example]:
+def running(
+    name: str, *options: str, program: bool = False, prefix: str | None = None
+) -> Iterator[Example]:
     """Run an example until the block ends; then it must exit with status 0.
 
     Args:
         program: It is a `StreamApp`: it has a command `worker`, and its paths no prefix.
+        prefix: Of its paths, when that is not its name.
     """
+    if prefix is None:
+        prefix = '' if program else f'/{name}'
     command = [sys.executable, str(EXAMPLES / f'{name}.py'), *(['worker'] if program else [])]
     command += ['--host', '127.0.0.1', '--port', '0', *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -77,7 +88,7 @@ def running(name: str, *options: str, program: bool = False) -> Iterator[Example
                 break
         else:
             pytest.fail(f'{name} did not start')
-        example = Example(f'http://127.0.0.1:{found[1]}' + ('' if program else f'/{name}'))
+        example = Example(f'http://127.0.0.1:{found[1]}{prefix}', process)
         example.wait_ready()
         yield example
         process.send_signal(signal.SIGTERM)
