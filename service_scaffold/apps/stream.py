@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 import logging
 import logging.config
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from service_scaffold import errors, features, options, streams
@@ -187,6 +187,9 @@ class StreamApp(Topology, ReadyMadeApp):
         address_of(self.config)
         warn(self.config, stream_table.OPTIONS, stream_table.WITHOUT_EFFECT)
         warn(self.config, table.OPTIONS, table.WITHOUT_EFFECT)
+        await self._tell_configured()
+
+    async def _tell_configured(self) -> None:
         await self.on_before_configured.send(self)
         await self.on_configured.send(self, self.conf)
         await self.on_after_configured.send(self)
@@ -206,14 +209,17 @@ class StreamApp(Topology, ReadyMadeApp):
 
         cli.main(self)
 
-    def test(self, start: float = 0.0) -> AbstractAsyncContextManager[Driver]:
+    @asynccontextmanager
+    async def test(self, start: float = 0.0) -> AsyncIterator[Driver]:
         """Run offline, on a log in memory and a clock moved by hand: `async with app.test() as t:`.
 
         Args:
             start: What the clock shows: epoch seconds.
         """
         self.discover_modules()
-        return drive(self, start)
+        await self._tell_configured()
+        async with drive(self, start) as driver:
+            yield driver
 
     @contextmanager
     def around(self) -> Iterator[None]:

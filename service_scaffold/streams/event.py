@@ -87,6 +87,7 @@ class Event:
         self, channel: Sends, key: Any = None, value: Any = None, **options: Any
     ) -> None:
         """Send to `channel` as part of handling this event; see `Topic.send`."""
+        _check_target(channel)
         await channel.send(key=key, value=value, **options)
 
     async def forward(self, channel: Sends, key: Any = OWN_KEY) -> None:
@@ -95,4 +96,10 @@ class Event:
         Args:
             key: Another one; None for none.
         """
+        _check_target(channel)
         await channel.forward(self, key=key)
+
+
+def _check_target(channel: object) -> None:
+    if isinstance(channel, str):
+        raise TypeError(f'a topic is needed, not its name: app.topic({channel!r})')

@@ -106,7 +106,13 @@ class Stream(Readable):
         return self._hop(chosen, topic, find, key_type, partitions)
 
     def through(self, topic: Source) -> Stream:
-        """Return the same values, sent to `topic` and read from there."""
+        """Return the same values, sent to `topic` and read from there.
+
+        Raises:
+            TypeError: It is a name, which does not say how many partitions there are to be.
+        """
+        if isinstance(topic, str):
+            raise TypeError(f'through needs a topic: app.topic({topic!r}, …), not a name')
         return self._hop(f'through-{topic.name}', topic, None, None, None)
 
     def _hop(

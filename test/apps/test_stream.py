@@ -388,6 +388,9 @@ async def test_the_options_are_told_before_anything_starts(app):
         assert seen == ['before', '127.0.0.1', 'after', 'init']
 
     assert seen[-1] == 'end'
+    seen.clear()
+    async with app.test():
+        assert seen == ['before', '127.0.0.1', 'after', 'init']
 
 
 # Ports

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service_scaffold import errors
+from service_scaffold.journal.memory_log import LogRecord
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 
@@ -54,3 +55,18 @@ def test_an_agent_that_cannot_be(app):
         app.agent(concurrency=1.5)(body)
     with pytest.raises(TypeError, match=r"sink=\['audit'\]"):
         app.agent(sink='audit')
+
+
+async def test_an_event_goes_to_topics_not_names(app):
+    event = app.topic('orders').decode(LogRecord('orders', 0, 0, 0, None, b'1', ()))
+    with pytest.raises(TypeError, match=r"app\.topic\('copies'\)"):
+        await event.forward('copies')
+    with pytest.raises(TypeError, match=r"app\.topic\('copies'\)"):
+        await event.send('copies', value=1)
+
+
+def test_a_stream_goes_through_topics_not_names(app):
+    with pytest.raises(TypeError, match=r"app\.topic\('between'"):
+        app.topic('orders').stream().through('between')
+    with pytest.raises(TypeError, match='takes no values'):
+        app.topic('orders').stream().echo('copies')
