@@ -215,7 +215,8 @@ def test_a_body_that_fails_before_its_first_event_is_one_line(run):
 
     @app.agent(app.topic('orders'))
     async def bad(stream):
-        raise ValueError('no database')
+        if stream is not None:
+            raise ValueError('no database')
         async for _ in stream.group_by(len, name='n'):
             pass
 
