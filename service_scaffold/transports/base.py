@@ -47,7 +47,8 @@ class Settings:
         session_expiry_s: How long an MQTT broker keeps a group's session while we are away.
         namespace: What `state` and `presence` are kept under, by all services that share them.
         lease_s: How long one that was announced may be silent before it counts as lost.
-        retention_s: How long RabbitMQ keeps what was put into `state`, at least.
+        retention_s: How long RabbitMQ keeps what was put into `state`, at least; and all brokers
+            that somebody was lost.
         clock: What timestamps are taken from.
         scope: Whose broker a bare `memory://` is: the application. Others ignore it.
     """

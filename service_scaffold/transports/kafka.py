@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,8 @@ class KafkaTransport(Transport):
         self._intakes: set[GroupIntake | LiveIntake] = set()
         self._replies: asyncio.Task[None] | None = None
         self.state = KafkaState(self._topic('state', STATE_CONFIG))
-        board = KafkaBoard(self._topic('presence', PRESENCE_CONFIG, partitions=1))
+        keep = {'retention.ms': str(1000 * settings.retention_s)}
+        board = KafkaBoard(self._topic('presence', PRESENCE_CONFIG | keep, partitions=1))
         self._presence = self.presence = LeasedPresence(
             board, settings.lease_s, settings.clock, self.lose
         )
@@ -129,6 +131,7 @@ class KafkaTransport(Transport):
         self.lose(reason)
 
     async def close(self) -> None:
+        deadline = time.monotonic() + CLOSE_LIMIT_S
         await self._presence.close(good=not self.lost.done())
         if self._replies is not None:
             self._replies.cancel()
@@ -140,7 +143,7 @@ class KafkaTransport(Transport):
             closing.append(self._making)
         if self._replies is not None:
             closing.append(self._replies)
-        done, late = await asyncio.wait(closing, timeout=CLOSE_LIMIT_S)
+        done, late = await asyncio.wait(closing, timeout=deadline - time.monotonic())
         for task in late:
             task.cancel()
         for task in done:

@@ -17,7 +17,8 @@ from service_scaffold.transports.leased_presence import Board
 from service_scaffold.transports.leases import Leases
 
 PRESENCE_CONFIG = {
-    'cleanup.policy': 'compact',
+    # Deleted, too: not every instance that was lost comes back under its name.
+    'cleanup.policy': 'compact,delete',
     'message.timestamp.type': 'LogAppendTime',
     # A reader meets the signs of life of about as long.
     'segment.ms': '600000',

@@ -57,10 +57,11 @@ class MqttTransport(Transport):
         self._on_reply: ReplyCallback | None = None
         space, limit_s = settings.namespace, settings.connect_timeout_s
         values = Retained(self._up, f'{space}.state', 2, limit_s)
-        announcements = Retained(self._up, f'{space}.presence', 1, limit_s)
+        keep_s = settings.retention_s
+        announcements = Retained(self._up, f'{space}.presence', 1, limit_s, keep_s)
         self._retained = (values, announcements)
         self.state = MqttState(values)
-        self._board = MqttBoard(announcements)
+        self._board = MqttBoard(announcements, keep_s)
         self._presence = self.presence = LeasedPresence(
             self._board, settings.lease_s, settings.clock, self.lose
         )

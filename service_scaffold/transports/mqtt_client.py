@@ -45,6 +45,19 @@ if aiomqtt.__version_tuple__[0] != 2 or not hasattr(paho.Client, '_create_socket
 
 
 @dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes in our name.
+
+    Attributes:
+        expiry_s: How long it is retained.
+    """
+
+    topic: str
+    body: bytes
+    expiry_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """How a connection is opened.
 
@@ -54,8 +67,7 @@ class Session:
         expiry_s: How long the broker keeps the session when the connection has ended.
         receive_maximum: How many unacknowledged messages it may send.
         keepalive_s: How long we may be silent, before half as long again has it end the connection.
-        will: Topic and body of what it publishes, retained, when the connection ends without a
-            good-bye.
+        will: What it publishes, retained, when the connection ends without a good-bye.
     """
 
     client_id: str
@@ -63,7 +75,7 @@ class Session:
     expiry_s: int = 0
     receive_maximum: int = _MAX_RECEIVE
     keepalive_s: int = KEEPALIVE_S
-    will: tuple[str, bytes] | None = None
+    will: Will | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,7 @@ class Client:
             identifier=session.client_id,
             protocol=aiomqtt.ProtocolVersion.V5,
             keepalive=session.keepalive_s,
-            will=None if session.will is None else aiomqtt.Will(*session.will, 1, True),
+            will=_will(session.will),
             clean_start=not session.kept,
             properties=_connect_properties(session),
             max_inflight_messages=0,  # the window is the outbox's; theirs costs a scan a confirm
@@ -265,6 +277,14 @@ class Client:
 
     def _on_write(self, *_: object) -> None:
         self._callbacks.to_write()
+
+
+def _will(will: Will | None) -> aiomqtt.Will | None:
+    if will is None:
+        return None
+    properties: Any = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+    properties.MessageExpiryInterval = min(will.expiry_s, _MAX_EXPIRY_S)
+    return aiomqtt.Will(will.topic, will.body, qos=1, retain=True, properties=properties)
 
 
 def _connect_properties(session: Session) -> Properties:

@@ -223,6 +223,13 @@ def _length(value: int) -> bytes:
             return bytes(out)
 
 
+def expiry_properties(expiry_s: int | None) -> bytes:
+    """Return the properties of a PUBLISH packet that is kept for so long; None: for ever."""
+    if expiry_s is None:
+        return b'\x00'
+    return b'\x05\x02' + min(expiry_s, 0xFFFFFFFF).to_bytes(4)
+
+
 def subscription_properties(identifier: int | None) -> bytes:
     """Return the properties of a SUBSCRIBE packet, with their length in front."""
     if identifier is None:

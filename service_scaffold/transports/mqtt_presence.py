@@ -13,6 +13,7 @@ from typing import NoReturn
 from service_scaffold import errors
 from service_scaffold.transports.leased_presence import Board
 from service_scaffold.transports.leases import Leases
+from service_scaffold.transports.mqtt_client import Will
 from service_scaffold.transports.mqtt_retained import Retained
 
 # What a value begins with.
@@ -29,14 +30,20 @@ def keepalive_s(lease_s: float) -> int:
 
 
 class MqttBoard(Board):
-    """Signs of life over MQTT."""
+    """Signs of life over MQTT.
 
-    def __init__(self, retained: Retained) -> None:
+    Args:
+        retained: Messages with an id as their only level.
+        keep_s: How long a loss is kept; not everyone comes back under its name.
+    """
+
+    def __init__(self, retained: Retained, keep_s: int) -> None:
         self._retained = retained
+        self._keep_s = keep_s
 
-    def will(self, id: str, payload: bytes) -> tuple[str, bytes]:
-        """Return topic and body of the will of one that announces itself."""
-        return self._retained.topic(id), _LOST + payload
+    def will(self, id: str, payload: bytes) -> Will:
+        """Return the will of one that announces itself."""
+        return Will(self._retained.topic(id), _LOST + payload, self._keep_s)
 
     async def enter(self, id: str, payload: bytes) -> None:
         # Each time retained: the will of an earlier life may come late, and would stay.

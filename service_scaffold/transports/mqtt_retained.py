@@ -13,7 +13,7 @@ from service_scaffold.message import Message
 from service_scaffold.transports.base import Progress
 from service_scaffold.transports.mqtt_connection import Connection
 from service_scaffold.transports.mqtt_outbox import Outgoing
-from service_scaffold.transports.mqtt_packets import Incoming
+from service_scaffold.transports.mqtt_packets import Incoming, expiry_properties
 from service_scaffold.transports.state import Change
 
 LOGGER = logging.getLogger(__name__)
@@ -22,8 +22,6 @@ BEHIND_LIMIT = 100_000
 """How many changes may wait for one reader before it is cut off."""
 SAFE = 65_000
 """So many retained messages a broker can send at once; what is more it has to queue."""
-
-_NO_PROPERTIES = b'\0'
 
 
 class Retained:
@@ -34,14 +32,23 @@ class Retained:
         root: The topic above them.
         levels: How many levels they have below it.
         limit_s: How long the broker may be silent while it sends what is stored.
+        expiry_s: How long a message is retained; None: for ever.
     """
 
-    def __init__(self, up: Callable[[], Connection], root: str, levels: int, limit_s: float):
+    def __init__(
+        self,
+        up: Callable[[], Connection],
+        root: str,
+        levels: int,
+        limit_s: float,
+        expiry_s: int | None = None,
+    ) -> None:
         self._up = up
         self._root = root
         self._filter = '/'.join([root, *['+'] * levels])
         self._marks = f'{root}.marks'
         self._limit_s = limit_s
+        self._properties = expiry_properties(expiry_s)
         self._readers: list[_Reader] = []
 
     def topic(self, name: str) -> str:
@@ -51,7 +58,7 @@ class Retained:
     async def put(self, changes: Sequence[Change]) -> None:
         """Have the broker retain values, or forget them; see `State.put_many`."""
         messages = [Message(self._root, name, value or b'') for name, value in changes]
-        failed = await self._up().publish(messages, _retained, Progress())
+        failed = await self._up().publish(messages, self._encode, Progress())
         if failed:
             position, error = min(failed.items())
             raise errors.PublishError(
@@ -104,6 +111,9 @@ class Retained:
             raise errors.BindingRefused(f'{connection} takes nothing on {self._marks}/+') from (
                 failed[0]
             )
+
+    def _encode(self, message: Message) -> Outgoing:
+        return self.topic(message.routing), message.body, self._properties, True
 
     def offer(self, incoming: Incoming) -> bool:
         """Take a message if it is one of ours; tell whether it is."""
@@ -198,9 +208,5 @@ class _Reader:
             self._waiter.set_result(None)
 
 
-def _retained(message: Message) -> Outgoing:
-    return f'{message.exchange}/{message.routing}', message.body, _NO_PROPERTIES, True
-
-
 def _mark(message: Message) -> Outgoing:
-    return message.exchange, message.body, _NO_PROPERTIES, False
+    return message.exchange, message.body, expiry_properties(None), False
