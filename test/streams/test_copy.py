@@ -6,12 +6,17 @@ from typing import NamedTuple
 
 import pytest
 
-from service_scaffold.streams.checkpoint import CHECKPOINT_HEADER, read_position
-from service_scaffold.streams.copies import Copy, CopyState
+from service_scaffold import errors
+from service_scaffold.clock import ManualClock
+from service_scaffold.journal.memory import MemoryJournal
+from service_scaffold.journal.memory_broker import MemoryBroker
+from service_scaffold.streams.checkpoint import CHECKPOINT_HEADER, read_position, write_position
+from service_scaffold.streams.copies import Copies
+from service_scaffold.streams.copy import Copy, CopyState
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.registry import WorkerInfo, standby_places
 from service_scaffold.streams.settings import StreamSettings
-from service_scaffold.streams.stores.memory import MemoryBackend
+from service_scaffold.streams.stores.memory import MemoryBackend, MemoryStore, _Contents
 from service_scaffold.streams.tables.table import Table
 from service_scaffold.streams.topology import Topology
 
@@ -101,6 +106,42 @@ async def test_a_copy_that_is_ahead_of_what_counts_is_built_anew(ahead):
         await t.start()
         assert ('void' in counts) is not ahead
         assert counts['a'] == 1
+
+
+class FullStore(MemoryStore):
+    """A store on a full disk."""
+
+    def wipe(self) -> None:
+        raise errors.StoreError('the disk is full')
+
+
+class FullBackend(MemoryBackend):
+    """Stores on a full disk."""
+
+    def _open(self, table: str, partition: int) -> MemoryStore:
+        return FullStore(self._contents.setdefault((table, partition), _Contents()))
+
+
+@pytest.mark.parametrize('lost', [False, True])
+def test_a_store_that_cannot_be_emptied_is_left_alone_and_not_held(lost, caplog):
+    """It is opened for a copy, or has fallen behind the log: whoever gets the partition may try."""
+    stores = FullBackend()
+    store = stores.open('counts', 0)
+    store.write({}, write_position(50))
+    store.close()
+    table = Table('counts', 'changes', partitions=1)
+    copies = Copies(
+        MemoryJournal(MemoryBroker('', ManualClock())), stores, ManualClock(), lambda _: False
+    )
+    copies.want([(table, 0)])
+    if lost:
+        copies._open(('counts', 0), table, 0, 60)
+        copies._begin_again(errors.OffsetsLost('gone', {('changes', 0): (50, 55)}))
+    else:
+        copies._open(('counts', 0), table, 0, 5)
+    assert not copies.by_place
+    assert 'the disk is full' in caplog.text
+    stores.open('counts', 0).close()
 
 
 class Workers:

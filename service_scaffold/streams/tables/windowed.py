@@ -14,13 +14,13 @@ from service_scaffold.streams.event import Event, Sends
 from service_scaffold.streams.records import field_ref
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.stream_time import is_time
+from service_scaffold.streams.tables.aligned import AlignedShelf
 from service_scaffold.streams.tables.cells import Cells, Committed
 from service_scaffold.streams.tables.closing import Closer, OnClose, WindowKeeper
+from service_scaffold.streams.tables.scattered import ScatteredShelf
 from service_scaffold.streams.tables.shelves import (
     MARK,
-    AlignedShelf,
     Kept,
-    ScatteredShelf,
     Shelf,
     read_mark,
 )

@@ -12,7 +12,7 @@ from service_scaffold import errors
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.records import Record
 from service_scaffold.streams.settings import StreamSettings
-from service_scaffold.streams.tables.shelves import _DECODE
+from service_scaffold.streams.tables.scattered import _DECODE
 from service_scaffold.streams.topology import Topology
 from service_scaffold.streams.windows import (
     HoppingWindow,
