@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from service_scaffold import errors
-from service_scaffold.clock import Clock
 from service_scaffold.journal.base import Journal, Member, TopicPartition
 from service_scaffold.streams.opening import Key
 from service_scaffold.streams.task import Task
@@ -24,13 +24,10 @@ class Lag:
         tasks: Those that are ours, kept by the session.
     """
 
-    def __init__(
-        self, journal: Journal, member: Member, tasks: Mapping[Key, Task], clock: Clock
-    ) -> None:
+    def __init__(self, journal: Journal, member: Member, tasks: Mapping[Key, Task]) -> None:
         self._journal = journal
         self._member = member
         self._tasks = tasks
-        self._clock = clock
         self._ends: Mapping[TopicPartition, int] = {}
 
     async def run(self) -> None:
@@ -40,7 +37,7 @@ class Lag:
                 await self._look()
             except (errors.ScaffoldError, TimeoutError) as error:
                 LOGGER.debug('Lags are not known while the broker is away: %s', error)
-            await self._clock.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S)  # not the clock's: looking is no event of a test's time
 
     async def _look(self) -> None:
         where = [partition for task in self._running for partition in task.partitions]

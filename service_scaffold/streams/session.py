@@ -123,7 +123,7 @@ class Session:
             lambda: self._committing.ask(self.tasks.values()),
         )
         self._feeding = self.shares.feeding = feeding
-        self.lag = Lag(self._journal, self._member, self.tasks, self._clock)
+        self.lag = Lag(self._journal, self._member, self.tasks)
         await self.look()
         parts: list[Awaitable[Any]] = [
             feeding.run(),
