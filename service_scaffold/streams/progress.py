@@ -56,13 +56,16 @@ class Progress:
         self._listeners = listeners
         self._began_at = self._told_at = now()
         self._running = False
+        self._known = False
 
     def __str__(self) -> str:
         return f'{self.read} of {self.total}'
 
     @property
     def percent(self) -> int:
-        """How much of it is done, 0 to 100."""
+        """How much of it is done, 0 to 100; 0 until it is known how much there is."""
+        if not self._known:
+            return 0
         return 100 if self.total <= 0 else min(100, 100 * self._done // self.total)
 
     @property
@@ -89,7 +92,7 @@ class Progress:
     def begin(self, start: int, end: int) -> None:
         """The changelog is read from `start` up to `end`."""
         self._start, self.total = start, max(0, end - start)
-        self._running = True
+        self._running = self._known = True
         self._tell('on_restore_start', start, end)
 
     def advance(self, offset: int, count: int) -> None:
@@ -111,6 +114,7 @@ class Progress:
 
     def end(self, *, whole: bool) -> None:
         """It has ended, or was broken off."""
+        self._known = True
         if not self._running:
             return
         self._running = False

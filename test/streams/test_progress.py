@@ -144,3 +144,16 @@ def test_progress_that_is_broken_off_is_suspended():
     progress.end(whole=False)
     assert [entry[0] for entry in diary.entries] == ['start', 'batch', 'suspended']
     assert progress.shown() == {'read': 4, 'total': 10, 'percent': 40}
+
+
+def test_nothing_is_done_before_it_is_known_how_much_there_is():
+    """Whoever looks while the broker is asked for that must not take it for done."""
+    progress = Progress()
+    assert progress.shown() == {'read': 0, 'total': 0, 'percent': 0}
+    progress.begin(10, 20)
+    assert progress.percent == 0
+    progress.advance(15, 5)
+    assert progress.percent == 50
+    nothing = Progress()
+    nothing.end(whole=True)
+    assert nothing.percent == 100
