@@ -18,6 +18,9 @@ _TIMES = struct.Struct('>QQ')
 _TIME = struct.Struct('>Q')
 _END = b'\x00\x01'  # a zero within a key is followed by 255, so no key is the beginning of another
 
+SHORTEST = 1 + _TIMES.size
+"""Bytes of a record's name and two times; what is shorter is none of ours."""
+
 
 def encode_key(key: bytes, start_ms: int, end_ms: int) -> bytes:
     """Return the bytes under which the value of a window stands."""

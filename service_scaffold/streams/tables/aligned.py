@@ -14,6 +14,9 @@ from service_scaffold.streams.tables.cells import Cells
 from service_scaffold.streams.tables.shelves import BREATH, Kept, Mark, Shelf
 from service_scaffold.streams.window_plan import Window
 
+LONGEST = 1 << 45
+"""Milliseconds, a thousand years: nobody's window is longer."""
+
 
 class AlignedShelf(Shelf):
     """Windows whose bounds follow from the time alone."""
@@ -43,9 +46,27 @@ class AlignedShelf(Shelf):
 
     def all(self, cells: Cells, key: bytes | None = None) -> Iterator[Kept]:
         for place, data in cells.scan(b'w', b'x'):
-            found, window = keys.decode_close(place[1:])
-            if key is None or key == found:
-                yield Kept(found, window, data)
+            kept = self._kept(place, data)
+            if kept is not None and key in (None, kept.key):
+                yield kept
+
+    def _kept(self, place: bytes, data: bytes) -> Kept | None:
+        """Return what a record says; None for that of somebody else, or of another kind of table.
+
+        Windows of the size that was declared before are windows all the same.
+        """
+        if len(place) < keys.SHORTEST:
+            return None
+        key, window = keys.decode_close(place[1:])
+        return Kept(key, window, data) if 0 < window.end_ms - window.start_ms < LONGEST else None
+
+    def _first(self, state: PartitionState, first: bytes) -> Window | None:
+        while (place := state.first_key(first, b'x')) is not None:
+            kept = self._kept(place, b'')
+            if kept is not None:
+                return kept.window
+            first = place + b'\0'
+        return None
 
     def _open(self, since_ms: int, mark: Mark) -> bytes:
         """Return where those begin that have not closed."""
@@ -58,7 +79,9 @@ class AlignedShelf(Shelf):
         end = self._until(limit_ms - self.windows.grace_ms)
         if start < end:
             for place, data in cells.scan(start, end):
-                yield Kept(*keys.decode_close(place[1:]), data)
+                kept = self._kept(place, data)
+                if kept is not None:
+                    yield kept
         kept_ms = self._kept_ms
         if kept_ms is None:
             return
@@ -73,13 +96,13 @@ class AlignedShelf(Shelf):
 
     def next_ms(self, state: PartitionState, since_ms: int, mark: Mark) -> int | None:
         times = []
-        opened = state.first_key(self._open(since_ms, mark), b'x')
+        opened = self._first(state, self._open(since_ms, mark))
         if opened is not None:
-            times.append(self.windows.closes_at(keys.decode_close(opened[1:])[1]))
+            times.append(self.windows.closes_at(opened))
         if self._kept_ms is not None:
-            oldest = state.first_key(self._until(since_ms - self._kept_ms), b'x')
+            oldest = self._first(state, self._until(since_ms - self._kept_ms))
             if oldest is not None:
-                times.append(keys.decode_close(oldest[1:])[1].end_ms + self._kept_ms)
+                times.append(oldest.end_ms + self._kept_ms)
         return min(times, default=None)
 
     @property

@@ -8,6 +8,7 @@ trail of them.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import msgspec
@@ -113,11 +114,13 @@ class ScatteredShelf(Shelf):
     def all(self, cells: Cells, key: bytes | None = None) -> Iterator[Kept]:
         low, high = (b'', b'') if key is None else keys.key_range(key)
         for place, data in cells.scan(b'w' + low, b'x' if key is None else b'w' + high):
-            record = _DECODE(data)
-            if record.value is not None:
+            try:
+                record = _DECODE(data)
                 found, inverse = keys.decode_key(place[1:])
-                window = Window(-inverse.start_ms, record.end_ms)
-                yield Kept(found, window, record.value)
+            except (msgspec.MsgspecError, ValueError, struct.error):
+                continue  # of somebody else, or another kind of table
+            if record.value is not None:
+                yield Kept(found, Window(-inverse.start_ms, record.end_ms), record.value)
 
     @staticmethod
     def _after(ms: int) -> bytes:
@@ -131,6 +134,8 @@ class ScatteredShelf(Shelf):
             again = False
             due_now = cells.scan(self._after(since_ms), self._after(limit_ms))
             for number, (place, _) in enumerate(due_now, 1):
+                if len(place) < keys.SHORTEST:
+                    continue
                 key, about = keys.decode_close(place[1:])
                 due, kept = self._see(cells, key, about, place)
                 again = again or (due is not None and due <= limit_ms)
@@ -181,5 +186,9 @@ class ScatteredShelf(Shelf):
         return mark
 
     def next_ms(self, state: PartitionState, since_ms: int, mark: Mark) -> int | None:
-        alarm = state.first_key(self._after(since_ms), b'd')
-        return None if alarm is None else keys.decode_close(alarm[1:])[1].end_ms
+        first = self._after(since_ms)
+        while (alarm := state.first_key(first, b'd')) is not None:
+            if len(alarm) >= keys.SHORTEST:
+                return keys.decode_close(alarm[1:])[1].end_ms
+            first = alarm + b'\0'
+        return None

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from service_scaffold import errors
+from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.records import Record
 from service_scaffold.streams.settings import StreamSettings
@@ -721,6 +722,27 @@ async def test_an_event_between_two_sessions_merges_them():
         assert [(w.start, w.end, v) for w, v in table['a'].items()] == [(0, 25, ['x', 'y', 'z'])]
         await t.advance(200)
         assert finals(t) == [('a', 0, 25, ['x', 'y', 'z'])]
+
+
+# Records of others
+
+
+@pytest.mark.parametrize('window', [TumblingWindow(10), SessionWindow(4)], ids=repr)
+async def test_records_of_others_in_the_changelog_stop_nothing(window):
+    """As of a table of this name that had no windows: they are no windows, and close none."""
+    app = shop()
+    table = counting(app, window=window, on_window_close='closed')
+    names = ['s', 'w', 'walter', 'wilhelmine-and-others', 'c', 'carl', 'christian-and-all-others']
+    async with drive(app) as t:
+        await t.send('orders', 1, key='a', timestamp=1)
+        await t.settle()
+        for name in names:
+            await t._append(NewRecord('shop-sums-changelog', b'5', name.encode(), (), 0))
+        await t.restart(wipe_state=True)
+        await t.send('orders', 2, key='a', timestamp=100)
+        await t.settle()
+        assert [value for *_, value in finals(t)] == [1]
+        assert len(table) == 2
 
 
 # Times that are none
