@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import web
 
 from service_scaffold import errors, events, features, scheduler, transports
-from service_scaffold.assets import declarations, requests
+from service_scaffold.assets import declarations, metrics, requests
 from service_scaffold.assets import record as records
 from service_scaffold.assets.answering import Answering
 from service_scaffold.assets.methods import METHOD, Method
@@ -288,6 +288,18 @@ class AssetsFeature(features.ServiceFeature):
         records.check_asset_id(id)
         await self.completed(timeout_s)
         return AssetProxy(self, id)
+
+    def metric_families(self) -> Iterable[features.Family]:
+        """Tell what is known, owned and published."""
+        yield from metrics.families(self.mirror, self.outbox, len(self.owned))
+        connected = [(('assets',), int(self._connection.up))]
+        yield features.Family(
+            'gauge',
+            'eventbus_connected',
+            'Whether there is a connection to the broker.',
+            ('role',),
+            connected,
+        )
 
     def health(self) -> features.Health:
         """Report a connection that is missing, and assets that were taken over."""

@@ -46,6 +46,10 @@ class Outbox:
         send: Puts a batch; returns when the broker has confirmed it, raises a `TransportError` if
             it has not.
         clock: What pauses are measured with.
+
+    Attributes:
+        published: Records that were confirmed.
+        refused: Attempts of a record that failed.
     """
 
     def __init__(self, send: Callable[[Sequence[Change]], Awaitable[None]], clock: Clock) -> None:
@@ -55,6 +59,8 @@ class Outbox:
         self._posted: dict[str, Entry] = {}
         self._wanted = asyncio.Event()
         self._backoff = Backoff()
+        self.published = 0
+        self.refused = 0
         self._failures = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -148,6 +154,7 @@ class Outbox:
         if self._failures:
             LOGGER.info('Attributes are published again, after %d failures', self._failures)
         self._failures = 0
+        self.published += len(batch)
         for entry in batch:
             _settle(entry, None)
 
@@ -166,6 +173,7 @@ class Outbox:
         elif not self._failures and again:
             LOGGER.warning('Attributes are not published, will keep trying: %s', error)
         self._failures += 1
+        self.refused += len(batch)
         for entry in batch:
             _settle(entry, error)
 
