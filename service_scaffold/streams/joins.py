@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, cast
 
+from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord
 from service_scaffold.streams.effects import LANE, Effects, Hand
 from service_scaffold.streams.event import Event
@@ -16,6 +17,7 @@ from service_scaffold.streams.plan import Hop, Moved, Plan, Source
 from service_scaffold.streams.spans import Span, milliseconds
 from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.steps import Kind, Step, looked_into
+from service_scaffold.streams.stream_time import is_time
 
 How = Literal['inner', 'left', 'outer']
 """What becomes of a value without a partner: nothing; a left one is passed on; each is."""
@@ -124,6 +126,11 @@ class Join(Hop):
         hand = LANE.get()
         assert hand is not None
         state = hand.unit.state(self.table)
+        if not is_time(event.timestamp_ms):
+            names = ' and '.join(side.source.name for side in self._sides)
+            raise errors.StreamError(
+                f'Join of {names}: {event.timestamp_ms} ms since the epoch is no time'
+            )
         await self._go_on(hand, state, event.timestamp_ms)
         if value is None:
             return

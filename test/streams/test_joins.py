@@ -569,3 +569,16 @@ async def test_names_follow_the_application():
         assert {table.changelog for table in join.app.tables.values()} == {
             'market-paid-join-changelog'
         }
+
+
+@pytest.mark.parametrize('ms', [2**63 - 1, 2**62, -(2**63)])
+async def test_an_impossible_time_is_dead_lettered_and_moves_no_time(ms):
+    join = Join(partitions=1)
+    async with drive(join.app) as t:
+        await t.send(join.orders, 1, key='a', timestamp=7)
+        await t._append(join.orders.record('a', 9)._replace(timestamp=ms))
+        await t.settle()
+        await t.send(join.payments, 2, key='a', timestamp=8)
+        await t.settle()
+        assert len(t.read('orders.dlq')) == 1
+        assert join.take() == [('a', 1, 2, 8.0)]
