@@ -490,23 +490,29 @@ async def test_dead_letters_are_done():
 
 
 async def test_it_is_done_for_every_function_that_is_to_handle_it():
+    """Once, also where two topics match; what one sends at its very end is handled, too."""
     app, handled = plant(exit_when_done=True), []
 
     @app.producer()
     async def send(socket):
-        await socket.publish('q', 1)
+        await socket.publish('q/a/b', 1)
 
     @app.application('q')
     async def quick(message):
         handled.append('quick')
 
-    @app.application(['q/#', 'q/*', 'q'])
-    async def slow(message):
+    @app.application(['q/a/*', 'q/*/b'])
+    async def slow(message, socket):
         await asyncio.sleep(0.2)
         handled.append('slow')
+        await socket.publish('last', 1)
+
+    @app.application('last')
+    async def last(message):
+        handled.append('last')
 
     assert await asyncio.wait_for(app.run_async(), 20) == 0
-    assert handled == ['quick', 'slow']
+    assert handled == ['quick', 'slow', 'last']
 
 
 async def test_done_after_a_failing_producer_is_status_1():

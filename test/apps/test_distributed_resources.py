@@ -284,6 +284,8 @@ async def test_a_resource_that_breaks_ends_its_function_alone():
     await socket.publish('q', 1)
     await until(lambda: app.functions['take'].state == 'failed')
     assert (await socket.request('r', 1)).value == 'other'
+    listener = events.get_listener(app.application)
+    assert [s.exchange_name for s in listener.subscriptions] == ['r']  # others may take the rest
     with pytest.raises(ExceptionGroup):
         await app.stop()
 
