@@ -17,7 +17,7 @@ from service_scaffold.transports.amqp_intake import AmqpIntake, never
 from service_scaffold.transports.amqp_presence import AmqpBoard
 from service_scaffold.transports.amqp_properties import message_of
 from service_scaffold.transports.amqp_publisher import Publisher
-from service_scaffold.transports.amqp_state import AmqpState, RecordStream
+from service_scaffold.transports.amqp_state import AmqpState
 from service_scaffold.transports.amqp_topology import Topology
 from service_scaffold.transports.amqp_wire import Channel, Received, Refused
 from service_scaffold.transports.base import (
@@ -60,8 +60,9 @@ class AmqpTransport(Transport):
         self._intakes: set[AmqpIntake] = set()
         self._closed = False
         space, limit_s = settings.namespace, settings.connect_timeout_s
-        values = RecordStream(self._parts, f'{space}.state', settings.retention_s)
-        self.state = AmqpState(values, limit_s)
+        self._state = self.state = AmqpState(
+            self._parts, f'{space}.state', settings.retention_s, limit_s
+        )
         board = AmqpBoard(self._parts, f'{space}.presence', settings.retention_s, limit_s)
         self._presence = self.presence = LeasedPresence(
             board, settings.lease_s, settings.clock, self.lose
@@ -81,6 +82,7 @@ class AmqpTransport(Transport):
         self._closed = True
         client = self._client
         await self._presence.close(good=client is not None and not client.ended.done())
+        await self._state.close()
         for intake in self._intakes:
             intake.flush()
         if self._client is not None:

@@ -16,10 +16,9 @@ from contextlib import aclosing
 from typing import NoReturn
 
 from service_scaffold import errors
-from service_scaffold.transports.amqp_state import Parts, RecordStream
+from service_scaffold.transports.amqp_records import Mark, Parts, Record, RecordStream
 from service_scaffold.transports.leased_presence import Board
 from service_scaffold.transports.leases import Leases
-from service_scaffold.transports.state import Change
 
 LOGGER = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ ENTER_AGAIN_S = 3600.0
 _HERE = b'+'
 """What a value begins with, for a payload may be empty."""
 
-Batches = AsyncGenerator[Sequence[Change] | None, None]
+Batches = AsyncGenerator[Sequence[Record] | Mark, None]
 
 
 class AmqpBoard(Board):
@@ -91,9 +90,9 @@ class AmqpBoard(Board):
 async def _gather(batches: Batches, leases: Leases, age_s: float) -> None:
     """Tell of all records until the stream's end is reached, or for ever when it was."""
     async for batch in batches:
-        if batch is None:
+        if isinstance(batch, Mark):
             return
-        for id, value in batch:
+        for id, value, *_ in batch:
             if value is None:
                 leases.leave(id)
             elif value.startswith(_HERE):

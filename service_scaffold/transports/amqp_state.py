@@ -1,126 +1,53 @@
 """The state part of the port on RabbitMQ: a stream with a record for each change.
 
-A stream keeps everything, so a reader folds what it reads from the beginning. Where that is the
-end of what is stored, a record of the reader's own tells (`marker`): the broker does not.
+A stream keeps every change for as long as it is told to, so what a reader would have to read
+grows with the number of changes, not of values. So now and then a reader that had to read much
+repeats all values at the stream's end, with the place up to which they are the latest, and notes
+that place in a second stream: later readers begin there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+import logging
+import random
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
 from service_scaffold import errors
-from service_scaffold.message import Message
-from service_scaffold.transports.amqp_client import Client
-from service_scaffold.transports.amqp_properties import text_of
-from service_scaffold.transports.amqp_publisher import Publisher
-from service_scaffold.transports.amqp_stream import StreamReader
-from service_scaffold.transports.amqp_topology import Topology
-from service_scaffold.transports.amqp_wire import Received
-from service_scaffold.transports.base import Progress
-from service_scaffold.transports.headers import KEY
+from service_scaffold.transports.amqp_records import Mark, Parts, Record, RecordStream
 from service_scaffold.transports.state import Change, check_changes
 
-Parts = Callable[[], tuple[Client, Topology, Publisher]]
-"""Returns the parts of a connection that is up; raises ConnectionLost."""
+LOGGER = logging.getLogger(__name__)
 
-SEGMENT_BYTES = 16 * 1024 * 1024
-"""RabbitMQ drops what is too old by whole segments, and never the last one."""
-
-
-class RecordStream:
-    """A stream of keyed records, shared by all that know its name.
-
-    Args:
-        parts: The connection.
-        queue: The stream's name.
-        keep_s: How long records are kept, at least.
-        segment_bytes: Size of its files.
-    """
-
-    def __init__(
-        self, parts: Parts, queue: str, keep_s: int, segment_bytes: int = SEGMENT_BYTES
-    ) -> None:
-        self.queue = queue
-        self._parts = parts
-        self._arguments = {
-            'x-max-age': f'{keep_s}s',
-            'x-stream-max-segment-size-bytes': segment_bytes,
-        }
-        self._declared = False
-        self._declaring = asyncio.Lock()
-
-    async def append(self, changes: Sequence[Change]) -> None:
-        """Append records, in order, and wait for all confirms; see `State.put_many`."""
-        await self._declare()
-        _, _, publisher = self._parts()
-        messages = [
-            Message('', self.queue, b'' if value is None else value, key=key)
-            for key, value in changes
-        ]
-        failed = await publisher.publish(messages, Progress(), mandatory=True)
-        if not failed:
-            return
-        self._declared = False  # it may have been deleted: a next call will see
-        position, error = min(failed.items())
-        raise errors.PublishError(
-            f'{len(failed)} of {len(changes)} records were not stored in {self.queue!r}, first'
-            f' {changes[position][0]}: {error}',
-            phase='confirm',
-            failed=tuple(sorted(failed)),
-        ) from error
-
-    async def read(
-        self, offset: str, limit_s: float
-    ) -> AsyncGenerator[Sequence[Change] | None, None]:
-        """Yield records from `offset` on in batches; None once, where the stream ended before.
-
-        Raises:
-            ConnectionLost: The connection, or the stream, has ended; or what is stored did not
-                come to its end, and nothing came for `limit_s`.
-        """
-        await self._declare()
-        client, _, _ = self._parts()
-        reader = StreamReader(client, self.queue)
-        marker = f'.{secrets.token_hex(8)}'  # no key: it has no slash
-        try:
-            await reader.open(offset)
-            await self.append([(marker, None)])
-            ended = False
-            while True:
-                batch = changes_of(await reader.fetch(None if ended else limit_s))
-                if not ended and (marker, None) in batch:
-                    ended = True
-                    end = batch.index((marker, None))
-                    yield batch[:end]
-                    yield None
-                    batch = batch[end + 1 :]
-                if batch:
-                    yield batch
-        finally:
-            reader.close()
-
-    async def _declare(self) -> None:
-        async with self._declaring:
-            if not self._declared:
-                _, topology, _ = self._parts()
-                await topology.stream(self.queue, self._arguments)
-                self._declared = True
+REPEAT_AFTER = 50_000
+"""Records after which values are repeated: as many are read in a few seconds."""
+REPEAT_FACTOR = 3
+"""So many records for each value at least, or repeating would cost more than it spares."""
+_PLACES_SEGMENT_BYTES = 1024 * 1024
 
 
 class AmqpState:
     """See `State`.
 
     Args:
-        stream: Where the records are.
-        limit_s: How long the stream may be silent before its end is reached.
+        parts: The connection.
+        queue: The stream of changes; `{queue}.places` has the places from which to read.
+        keep_s: How long changes are kept, at least.
+        limit_s: How long a stream may be silent before its end is reached.
+
+    Attributes:
+        repeat_after: Records after which values are repeated.
+        records_read: How many records the last snapshot was made from.
     """
 
-    def __init__(self, stream: RecordStream, limit_s: float) -> None:
-        self._stream = stream
+    def __init__(self, parts: Parts, queue: str, keep_s: int, limit_s: float) -> None:
+        self._changes = RecordStream(parts, queue, keep_s)
+        self._places = RecordStream(parts, f'{queue}.places', keep_s, _PLACES_SEGMENT_BYTES)
         self._limit_s = limit_s
+        self._repeating: asyncio.Task[None] | None = None
+        self.repeat_after = REPEAT_AFTER
+        self.records_read = 0
 
     async def put(self, key: str, value: bytes | None) -> None:
         """Store the value of `key`, None deletes it."""
@@ -130,46 +57,129 @@ class AmqpState:
         """Store and delete, all on their way at once; returns when all is confirmed."""
         check_changes(changes)
         if changes:
-            await self._stream.append(changes)
+            await self._changes.append(changes)
 
     async def snapshot_then_follow(self) -> AsyncGenerator[Change | None, None]:
         """Yield what is stored, then None once, then each change as it comes."""
-        stored: dict[str, bytes] = {}
-        ended = False
-        async with aclosing(self._stream.read('first', self._limit_s)) as batches:
+        place = await self._place()
+        snapshot = _Snapshot(place)
+        patience = self._patience()
+        async with aclosing(self._changes.read(place or 'first', self._limit_s)) as batches:
             async for batch in batches:
-                if batch is None:
-                    ended = True
-                    for item in stored.items():
+                if isinstance(batch, Mark):
+                    self.records_read = snapshot.records
+                    await self._repeat(snapshot, batch)
+                    for item in snapshot.values.items():
                         yield item
-                    stored.clear()
+                    snapshot.end()
                     yield None
-                elif ended:
-                    for change in values_of(batch):
-                        yield change
+                elif not snapshot.ended:
+                    snapshot.apply(batch)
                 else:
-                    fold(stored, values_of(batch))
+                    patience -= len(batch)
+                    if patience < 0:
+                        patience = self._patience()
+                        self._begin_repeating()
+                    for record in changes_of(batch):
+                        yield record.key, record.value
 
+    async def close(self) -> None:
+        """End what runs beside."""
+        task = self._repeating
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
 
-def changes_of(received: Iterable[Received]) -> list[Change]:
-    """Return the records of messages; those without a key are somebody else's."""
-    changes: list[Change] = []
-    for message in received:
-        headers = message.header.properties.headers
-        if headers and KEY in headers:
-            changes.append((text_of(headers[KEY]), message.body or None))
-    return changes
+    # Repeating
 
+    async def _place(self) -> Mark | None:
+        """Return the last place from which on all values are found."""
+        found: Mark | None = None
+        async with aclosing(self._places.read('first', self._limit_s)) as batches:
+            async for batch in batches:
+                if isinstance(batch, Mark):
+                    break
+                for record in batch:
+                    if record.value is not None:
+                        found = Mark(record.key, int(record.value))
+        return found
 
-def values_of(records: Iterable[Change]) -> Iterable[Change]:
-    """Return the records without the markers of readers."""
-    return (record for record in records if '/' in record[0])
-
-
-def fold(stored: dict[str, bytes], changes: Iterable[Change]) -> None:
-    """Apply changes to what is stored."""
-    for key, value in changes:
-        if value is None:
-            stored.pop(key, None)
+    async def _repeat(self, snapshot: _Snapshot, end: Mark) -> None:
+        """Append all values again, if it is time; a failure costs nothing but time."""
+        if snapshot.records < max(self.repeat_after, REPEAT_FACTOR * len(snapshot.values)):
+            return
+        try:
+            if snapshot.values:
+                await self._changes.append(snapshot.values.items(), as_of=end.offset)
+            await self._places.append([(end.key, b'%d' % end.offset)])
+        except errors.PublishError as error:
+            LOGGER.debug('Values were not repeated: %s', error)
         else:
-            stored[key] = value
+            LOGGER.info(
+                '%s: %d values after %d records were repeated, for later readers',
+                self._changes.queue,
+                len(snapshot.values),
+                snapshot.records,
+            )
+
+    def _patience(self) -> float:
+        """Return after how many changes to look whether anybody has repeated the values lately.
+
+        Not the same for all, so that the first to do it spares the others the work.
+        """
+        return self.repeat_after * random.uniform(2, 4)
+
+    def _begin_repeating(self) -> None:
+        if self._repeating is None or self._repeating.done():
+            self._repeating = asyncio.create_task(self._look_again(), name='repeat values')
+
+    async def _look_again(self) -> None:
+        """Take a snapshot for the sake of what comes with it."""
+        try:
+            async with aclosing(self.snapshot_then_follow()) as changes:
+                async for change in changes:
+                    if change is None:
+                        return
+        except errors.EventError as error:
+            LOGGER.debug('Values were not repeated: %s', error)
+
+
+class _Snapshot:
+    """What a reader has gathered.
+
+    Args:
+        place: Where the repeated values that count begin; others are passed over.
+    """
+
+    def __init__(self, place: Mark | None) -> None:
+        self.values: dict[str, bytes] = {}
+        self.records = 0
+        self.ended = False
+        self._as_of = None if place is None else place.offset
+        self._changed: set[str] = set()
+
+    def apply(self, batch: Sequence[Record]) -> None:
+        """Take records in; a change counts more than a repeated value, whichever comes first."""
+        self.records += len(batch)
+        for key, value, _, as_of in batch:
+            if '/' not in key:
+                continue  # a marker
+            if as_of is None:
+                self._changed.add(key)
+                if value is None:
+                    self.values.pop(key, None)
+                else:
+                    self.values[key] = value
+            elif as_of == self._as_of and key not in self._changed and value is not None:
+                self.values[key] = value
+
+    def end(self) -> None:
+        """Forget all: it was handed out."""
+        self.ended = True
+        self.values.clear()
+        self._changed.clear()
+
+
+def changes_of(records: Iterable[Record]) -> Iterable[Record]:
+    """Return the changes, without markers and repeated values."""
+    return (record for record in records if record.as_of is None and '/' in record.key)

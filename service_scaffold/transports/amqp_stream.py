@@ -15,6 +15,8 @@ from service_scaffold.transports.amqp_wire import Channel, Received, Refused
 PREFETCH = 2000
 """How many messages the broker sends ahead; acknowledging is what asks for more."""
 
+OFFSET = 'x-stream-offset'
+"""Where to begin, and a header of each message: its place."""
 _RETRY_S = 0.002
 
 
@@ -33,12 +35,13 @@ class StreamReader:
         self._waiter: asyncio.Future[None] | None = None
         self._deleted = False
 
-    async def open(self, offset: str) -> None:
+    async def open(self, offset: str | int) -> None:
         """Begin to read.
 
         Args:
-            offset: `first`: the oldest that is kept; `next`: what comes from now on; an interval
-                as `20s`: what is not older, or a little more.
+            offset: `first`: the oldest that is kept; an interval as `20s`: what is not older, or
+                a little more; the offset of a record. Of one that was dropped the broker makes
+                the oldest that it has, and for one that is not there yet it waits.
 
         Raises:
             BindingRefused: The broker refuses it.
@@ -50,7 +53,7 @@ class StreamReader:
         channel.on_consumer_cancel_callbacks.add(self._on_cancel)
         channel.closing.add_done_callback(self._wake)
         self._client.ended.add_done_callback(self._wake)
-        arguments: dict[str, Any] = {'x-stream-offset': offset}
+        arguments: dict[str, Any] = {OFFSET: offset}
         try:
             await self._client.call(channel.basic_qos(prefetch_count=PREFETCH))
             await self._client.call(
