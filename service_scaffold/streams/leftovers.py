@@ -13,8 +13,6 @@ from service_scaffold.streams.tables.table import Table
 
 LOGGER = logging.getLogger(__name__)
 
-LOOK_S = 30.0
-
 Place = tuple[str, int]
 """Name of a table, and number of a partition."""
 
@@ -29,6 +27,7 @@ class Leftovers:
         tables: All of the application.
         used: Tells whether a partition is ours, or followed.
         kept_s: For how long a store is kept that is not used.
+        look_s: How often it is looked for those.
     """
 
     def __init__(
@@ -38,19 +37,21 @@ class Leftovers:
         used: Callable[[Table, int], bool],
         clock: Clock,
         kept_s: float,
+        look_s: float,
     ) -> None:
         self._stores = stores
         self._tables = tables
         self._used = used
         self._clock = clock
         self._kept_s = kept_s
+        self._look_s = look_s
         self._since: dict[Place, float] = {}
         self._gone: set[Place] = set()
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
         while True:
-            await self._clock.sleep(min(LOOK_S, self._kept_s))
+            await self._clock.sleep(min(self._look_s, self._kept_s))
             await self.look()
 
     async def look(self) -> None:

@@ -72,7 +72,7 @@ class Neighbours:
         spec = TopicSpec(workers_topic(settings.id), 1, settings.topic_replicas, config)
         self.registry = Registry(journal, spec, clock, self.describe)
         self.leftovers = Leftovers(
-            workplace.stores, tables, self._uses, clock, settings.store_kept_s
+            workplace.stores, tables, self._uses, clock, settings.store_kept_s, settings.cleanup_s
         )
         self._url = url
         self._settings = settings

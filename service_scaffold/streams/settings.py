@@ -44,7 +44,7 @@ class StreamSettings:
         store: URL of the stores: `memory://`, `sqlite://`, `rocksdb://`.
         directory: Where stores lie.
         store_kept_s: How long that of a partition stays that has gone to another worker.
-        cleanup_s: Seconds between looks for what has expired.
+        cleanup_s: Seconds between looks for stores that are not used any more.
         standbys: How many other workers keep a copy of each table partition.
         ack_exceptions: Whether an event that its agent fails with may end in the dead letters; no:
             the application stops at it.

@@ -38,7 +38,7 @@ async def test_what_is_not_used_is_kept_for_a_while_and_then_removed(stores: Bac
     table = Table('counts', 'changes', partitions=2)
     used = {0}
     clock = ManualClock()
-    leftovers = Leftovers(stores, {'counts': table}, lambda _, n: n in used, clock, 600)
+    leftovers = Leftovers(stores, {'counts': table}, lambda _, n: n in used, clock, 600, 30)
     await leftovers.look()
     await clock.advance(599)
     await leftovers.look()
@@ -58,7 +58,7 @@ async def test_what_is_not_used_is_kept_for_a_while_and_then_removed(stores: Bac
 async def test_a_store_that_is_open_stays(stores: Backend, caplog) -> None:
     """Whoever has it open knows better; it is tried again."""
     table = Table('counts', 'changes', partitions=2)
-    leftovers = Leftovers(stores, {'counts': table}, lambda *_: False, ManualClock(), 0)
+    leftovers = Leftovers(stores, {'counts': table}, lambda *_: False, ManualClock(), 0, 30)
     store = stores.open('counts', 0)
     await leftovers.look()
     assert len(store) == 1
