@@ -50,7 +50,7 @@ class Letters:
         effects.sends.append(self.letter(event.message, reason, error, attempts))
         replies.refuse(effects, [event], error)
 
-    def bury_undecodable(self, effects: Effects, event: Event, error: errors.DecodeError) -> None:
+    def bury_undecodable(self, effects: Effects, event: Event, error: Exception) -> None:
         """Do so for a record that is not of its topic's type."""
         invalid = isinstance(error, errors.InvalidBody)
         self.bury(effects, event, 'invalid' if invalid else 'undecodable', error, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Protocol
 
@@ -90,9 +91,13 @@ class Judge:
         agent = self._lane.agent
         try:
             return await agent.on_error.decide(agent, error, event)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            LOGGER.error('%s: on_error itself has failed: it was cancelled', self._lane)
         except Exception:
             LOGGER.exception('%s: on_error itself has failed', self._lane)
-            return agent.on_error.default
+        return agent.on_error.default
 
     async def _judge_start(self, error: Exception) -> None:
         """Start again, unless the hook wants no more; there is no event to be judged."""
@@ -127,7 +132,7 @@ class Judge:
             stats.dead_lettered += 1
         lane.give_up()
 
-    def bury_undecodable(self, event: Event, error: errors.DecodeError) -> None:
+    def bury_undecodable(self, event: Event, error: Exception) -> None:
         """Write the letter of a record that no body has seen."""
         lane = self._lane
         LOGGER.warning('%s: %s cannot be decoded, dead-lettered: %s', lane, event.dedup_id, error)
@@ -140,3 +145,9 @@ class Judge:
 def _label(events: list[Event]) -> str:
     first, last = events[0], events[-1]
     return first.dedup_id if first is last else f'{first.dedup_id} to {last.dedup_id}'
+
+
+def is_cancelled() -> bool:
+    """Tell whether the current task is to end; else what it awaits was cancelled by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

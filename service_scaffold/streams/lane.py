@@ -17,7 +17,7 @@ from service_scaffold.streams.deadletters import Letters
 from service_scaffold.streams.effects import LANE, Effects, Unit
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.inhand import InHand
-from service_scaffold.streams.judge import Judge
+from service_scaffold.streams.judge import Judge, is_cancelled
 from service_scaffold.streams.plan import Hop
 from service_scaffold.streams.reading import Readable
 
@@ -89,8 +89,12 @@ class Lane:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """See that it does not end without a word: its partition would stand still."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.unit.stop(error if isinstance(error, Exception) else errors.StreamError(str(self)))
+        if self._closed:
+            return
+        error = None if task.cancelled() else task.exception()
+        if not isinstance(error, Exception):  # a cancellation that nobody here has asked for
+            error = errors.StreamError(f'{self} has ended: {error or "it was cancelled"!r}')
+        self.unit.stop(error)
 
     @property
     def idle(self) -> bool:
@@ -189,7 +193,7 @@ class Lane:
     def _begin(self, record: Any) -> Event | None:
         try:
             event = self.agent.decode(record, self)
-        except errors.DecodeError as error:
+        except Exception as error:  # noqa: BLE001 - a type of somebody's own may raise anything
             event = Event(record.key, record.value, record, self)
             self._judge.bury_undecodable(event, error)
             self._finished(event)
@@ -295,7 +299,7 @@ class Lane:
             try:
                 await self._run_body()
             except asyncio.CancelledError:
-                if self._closed or _is_cancelled():
+                if self._closed or is_cancelled():
                     raise
                 await self._fail(errors.StreamError(f'{self}: the body has cancelled itself'))
             except Exception as error:  # noqa: BLE001 - judged by the agent's error hook
@@ -361,8 +365,3 @@ class Lane:
             await self.clock.sleep(delay_s)
         finally:
             self.backing_off = False
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

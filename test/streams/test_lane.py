@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
+from service_scaffold import errors
 from service_scaffold.streams.decision import Decision
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.effects import current_event
@@ -276,3 +278,75 @@ async def test_what_is_echoed_of_a_filtered_event_survives_the_failure_of_its_ba
         await t.advance(2)
 
         assert sorted(event.value for event in t.read(copy)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('waits', [False, True])
+async def test_an_error_hook_that_is_cancelled_by_itself_decides_nothing(app, waits):
+    numbers = app.topic('numbers', value_type=int, partitions=1)
+    done = []
+
+    async def decide(agent, error, event):
+        if waits:
+            cancelled = asyncio.ensure_future(asyncio.sleep(60))
+            cancelled.cancel()
+            await cancelled
+        raise asyncio.CancelledError
+
+    @app.agent(numbers, on_error=decide)
+    async def work(stream):
+        async for number in stream:
+            if number == 1:
+                raise ValueError(number)
+            done.append(number)
+
+    async with drive(app) as t:
+        for number in range(3):
+            await t.send(numbers, number)
+        await t.settle()
+        dead = [event.value for event in t.read('numbers.dlq')]
+
+    assert (done, dead) == ([0, 2], [1])
+
+
+async def test_a_lane_that_ends_stops_the_application_visibly(app):
+    """Whatever ends it: its partition would stand still, and nobody would know."""
+    numbers = app.topic('numbers', value_type=int, partitions=1)
+
+    @app.agent(numbers)
+    async def work(stream):
+        async for _ in stream:
+            raise ValueError
+
+    def interrupt(*args: object) -> None:
+        asyncio.current_task().cancel()
+
+    async with drive(app) as t:
+        work.on_error.decide = lambda *args: asyncio.sleep(0, interrupt())
+        await t.send(numbers, 1)
+        with pytest.raises(errors.StreamError, match=r'agent work has ended: .*cancelled'):
+            await t.settle()
+
+
+async def test_a_record_whose_type_raises_whatever_it_likes_is_dead_lettered(app):
+    class Number(msgspec.Struct):
+        n: int
+
+        def __post_init__(self):
+            if self.n == 1:
+                raise KeyError(self.n)
+
+    numbers, done = app.topic('numbers', value_type=Number, partitions=1), []
+
+    @app.agent(numbers)
+    async def work(stream):
+        async for number in stream:
+            done.append(number.n)
+
+    async with drive(app) as t:
+        for number in range(3):
+            await t.send('numbers', {'n': number})
+        await t.settle()
+        (dead,) = t.read('numbers.dlq')
+
+    assert done == [0, 2]
+    assert (dead.value, dead.headers['x-death-error']) == ({'n': 1}, b'KeyError: 1')
