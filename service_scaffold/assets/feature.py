@@ -146,8 +146,8 @@ class AssetsFeature(features.ServiceFeature):
                 tasks.create_task(self._read(transport, tasks))
                 tasks.create_task(self._judge())
         except* errors.TransportError as group:
+            # And return: a cancellation that came while the group was ending is lost in it.
             transport.lose(_first(group))
-            await asyncio.Event().wait()
 
     async def _read(self, transport: Transport, tasks: asyncio.TaskGroup) -> None:
         assert transport.state is not None
