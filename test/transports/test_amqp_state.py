@@ -40,19 +40,39 @@ async def delete(transport, queue: str) -> None:
     await client.call(channel.queue_delete(queue))
 
 
-async def test_several_may_make_the_streams_at_once(connections: Connections):
-    """RabbitMQ would end the connection of who uses one that another is just making."""
-    made = [connections.make(f'owner-{n}') for n in range(4)]
-    for number, transport in enumerate(made):
-        presence_of(transport).announce(f'mill-{number}', b'1')
-    seen = Seen().watch(made[0])
+async def test_several_may_make_the_streams_at_once(rabbitmq: RabbitMQ, unique: str):
+    """RabbitMQ ends the connection of who uses one that another is just making: now and then."""
+    for attempt in range(3):
+        connections = Connections(rabbitmq.url, f'{unique}-{attempt}', 5.0)
+        made = [connections.make(f'owner-{n}') for n in range(4)]
+        for number, transport in enumerate(made):
+            presence_of(transport).announce(f'mill-{number}', b'1')
+        seen = Seen().watch(made[0])
 
-    await asyncio.gather(*(connections.connect(transport) for transport in made))
-    await asyncio.gather(*(state_of(t).put('mill/a', b'1') for t in made))
+        await asyncio.gather(*(connections.connect(transport) for transport in made))
+        await asyncio.gather(*(state_of(t).put('mill/a', b'1') for t in made))
 
-    for number in range(4):
-        await seen.until(f'mill-{number}', ('present', b'1'))
-    assert not any(transport.lost.done() for transport in made)
+        for number in range(4):
+            await seen.until(f'mill-{number}', ('present', b'1'))
+        assert not any(transport.lost.done() for transport in made)
+        await connections.close()
+
+
+async def test_a_stream_is_not_used_while_another_connection_is_making_it(
+    connections: Connections, unique: str
+):
+    maker, other = await connections.open(), await connections.open()
+    await state_of(maker).put('mill/a', b'1')
+    client = maker._parts()[0]
+    channel = await client.channel()
+    await client.call(channel.queue_declare(f'{unique}.state.making', exclusive=True))
+
+    putting = asyncio.ensure_future(state_of(other).put('mill/a', b'2'))
+    done, _ = await asyncio.wait({putting}, timeout=0.5)
+    assert not done
+    await delete(maker, f'{unique}.state.making')
+
+    await asyncio.wait_for(putting, 5)
 
 
 class TestRepeating:
@@ -132,17 +152,20 @@ class TestRepeating:
         assert await snapshot(transport) == values
         assert transport.state.records_read < 900
 
+    @pytest.mark.parametrize('length', [1, 1000], ids=['shorter', 'longer'])
     async def test_a_stream_that_was_made_anew_is_read_from_its_beginning(
-        self, transport, connections, unique
+        self, transport, connections, unique, length
     ):
+        """It does not have the place yet, or something else stands there."""
         await self.change(transport, 50)
         await snapshot(transport)
         await delete(transport, f'{unique}.state')
 
         other = await connections.open()
         other.state._limit_s = 0.5
-        await state_of(other).put('mill/new', b'1')
-        assert await snapshot(other) == {'mill/new': b'1'}
+        values = {f'mill/new{n}': b'1' for n in range(length)}
+        await state_of(other).put_many(list(values.items()))
+        assert await snapshot(other) == values
 
 
 async def test_a_deleted_stream_ends_its_readers_and_is_made_again(
