@@ -18,7 +18,8 @@ In brackets the builtin that a leaf also is, so that code written for plain Pyth
     │  │  ├─ AccessRefused                   the broker does not accept our credentials
     │  │  ├─ ConnectionLost                  a connection that was up has ended
     │  │  └─ PublishError                    the broker has not confirmed; see `phase`, `maybe_sent`
-    │  │     └─ TooLarge                     the broker takes no message of that size
+    │  │     ├─ TooLarge                     the broker takes no message of that size
+    │  │     └─ InvalidRecord                the topic's options do not allow the record
     │  ├─ IntakeLost                         one consumer ended, the connection is still up
     │  │  └─ SessionTakenOver                another process uses our MQTT session
     │  ├─ BindingRefused                     the broker refuses one exchange, queue or pattern
@@ -146,6 +147,13 @@ class PublishError(TransportError):
 
 class TooLarge(PublishError):
     """The broker takes no message of that size, now or later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, phase='confirm', maybe_sent=False)
+
+
+class InvalidRecord(PublishError):
+    """The options of the topic do not allow the record: a compacted one wants keys."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, phase='confirm', maybe_sent=False)

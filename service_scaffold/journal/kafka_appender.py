@@ -19,6 +19,8 @@ MISSING_S = 1.0
 MISSING_ANSWERS = 8
 """So often the broker must say, within so many seconds, that it does not know a topic."""
 
+_FOR_ONE = (errors.TooLarge, errors.InvalidRecord)
+"""What may be said of all records that have gone together, and is true of one."""
 _LEADERLESS = (kafka_errors.NotLeaderForPartitionError, kafka_errors.LeaderNotAvailableError)
 
 OnConfirm = Callable[[Sequence[int]], None] | None
@@ -100,6 +102,7 @@ class Appender:
         on_sent: OnSent,
     ) -> None:
         futures: dict[int, asyncio.Future[Any]] = {}
+        together: dict[tuple[str, int], list[int]] = {}
         for position, record in enumerate(records):
             try:
                 partition = self._partition(record, await self._count(record.topic))
@@ -111,6 +114,7 @@ class Appender:
                     record.timestamp,
                     list(record.headers),  # the client takes nothing else
                 )
+                together.setdefault((record.topic, partition), []).append(position)
                 futures[position] = _watch(future, (position,), on_confirm)
             except kafka_errors.KafkaError as error:
                 outcome[position] = self._refusal(error, record.topic)
@@ -120,6 +124,8 @@ class Appender:
             confirmed = await self._confirm(future, records[position].topic)
             failed = isinstance(confirmed, Exception)
             outcome[position] = confirmed if failed else confirmed.offset
+        for positions in together.values():
+            _acquit(records, outcome, positions)
 
     async def _send_batches(
         self,
@@ -164,6 +170,7 @@ class Appender:
             on_sent()
         for topic, batch in batches:
             self._note(batch, await self._confirm(batch.future, topic), outcome)
+            _acquit(records, outcome, batch.positions)
 
     async def _submit(
         self, batch: _Batch, topic: str, partition: int, on_confirm: OnConfirm
@@ -253,6 +260,33 @@ class Appender:
 def _is_void(record: base.NewRecord) -> bool:
     """Tell whether there is neither key nor value, which the client sends in batches only."""
     return record.value is None and record.key is None
+
+
+def _acquit(
+    records: Sequence[base.NewRecord], outcome: list[int | Exception], together: Sequence[int]
+) -> None:
+    """Put right what is said of records that have gone together with one that is refused.
+
+    The broker refuses all of them, and the client does not tell for which: it is one without a
+    key, or the largest.
+    """
+    refused = [n for n in together if isinstance(outcome[n], _FOR_ONE)]
+    if len(refused) < 2:
+        return
+    if isinstance(outcome[refused[0]], errors.TooLarge):
+        guilty = {max(refused, key=lambda n: _size(records[n]))}
+    else:
+        guilty = {n for n in refused if records[n].key is None} or {*refused}
+    for position in refused:
+        if position not in guilty:
+            outcome[position] = errors.PublishError(
+                f'publishing to {records[position].topic}: it went with one that is refused',
+                phase='confirm',
+            )
+
+
+def _size(record: base.NewRecord) -> int:
+    return len(record.key or b'') + len(record.value or b'')
 
 
 def _append(batch: _Batch, record: base.NewRecord, position: int) -> bool:

@@ -50,6 +50,17 @@ __all__ = [
     'types',
 ]
 
+
+class InvalidRecordError(kafka_errors.BrokerResponseError):  # type: ignore[misc] # no types
+    """What the client calls an unknown error: a record that the topic's options do not allow."""
+
+    errno = 87
+    message = 'INVALID_RECORD'
+    description = 'The topic does not take this record: a compacted one wants a key.'
+
+
+kafka_errors.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
+
 METADATA_MAX_AGE_MS = 5_000
 TRANSACTION_TIMEOUT_MS = 10_000
 
@@ -226,6 +237,8 @@ def translate(error: BaseException, action: str) -> errors.ScaffoldError:
         return errors.BindingRefused(f'{action}: the topic or partition does not exist')
     if isinstance(error, _TOO_LARGE):
         return errors.TooLarge(f'{action}: larger than the broker accepts')
+    if isinstance(error, InvalidRecordError):
+        return errors.InvalidRecord(f'{action}: the topic does not allow it; is it without a key?')
     if isinstance(error, _GONE):
         return errors.ConnectionLost(text)
     return errors.JournalError(text)

@@ -197,6 +197,8 @@ class Topic:
     """A named set of partitions.
 
     Attributes:
+        compact: Whether it keeps the last record of each key.
+        largest: How many bytes of key and value a record may have.
         declared: Made through a journal: it keeps what its options say. Else it came into being
             by events and keeps a bounded number of records.
     """
@@ -207,7 +209,7 @@ class Topic:
         self.name = name
         self.partitions = [Partition(name, number) for number in range(partitions)]
         self.declared = declared
-        self._compact = 'compact' in config.get('cleanup.policy', '')
+        self.compact = 'compact' in config.get('cleanup.policy', '')
         self.largest = int(config.get('max.message.bytes', sys.maxsize))
         retention = int(config.get('retention.ms', -1))
         self._retention_ms = None if retention < 0 else retention
@@ -227,7 +229,7 @@ class Topic:
                 partition.trim(RETENTION_RECORDS, RETENTION_BYTES)
             if self._retention_ms is not None:
                 partition.expire(now - self._retention_ms)
-            if self._compact and len(partition) >= self._compact_at[partition.number]:
+            if self.compact and len(partition) >= self._compact_at[partition.number]:
                 partition.compact(now)
                 self._compact_at[partition.number] = max(_COMPACT_FROM, 2 * len(partition))
 

@@ -208,6 +208,8 @@ class MemoryProducer(base.Producer):
             return errors.TooLarge(
                 f'{record.topic} takes no records of more than {topic.largest} bytes'
             )
+        if topic.compact and record.key is None:
+            return errors.InvalidRecord(f'{record.topic} is compacted: each record needs a key')
         partition = topic.partitions[number]
         timestamp = self._broker.now_ms() if record.timestamp is None else record.timestamp
         stored = LogRecord(

@@ -188,7 +188,7 @@ class Lane:
     async def _complete(self) -> None:
         """Do what is to be done before events are finished; what it sends has to be taken."""
         await self.effects.complete()
-        self.agent.refusals.check(self.effects.sends)
+        self.agent.refusals.check(self.effects)
 
     def _begin(self, record: Any) -> Event | None:
         try:

@@ -112,10 +112,16 @@ async def send_all(producer: Producer, records: Sequence[NewRecord], ensure: Ens
     kept = [record for record in records if record.topic not in gone] if gone else records
     offsets: list[int] = []
     outcomes = await producer.produce(kept) if kept else ()
+    failed: Exception | None = None
     for record, outcome in zip(kept, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            raise Refused(record, outcome) if is_final(record, outcome) else outcome
-        offsets.append(outcome)
+        if not isinstance(outcome, Exception):
+            offsets.append(outcome)
+        elif is_final(record, outcome):  # rather than one that only went with it
+            raise Refused(record, outcome)
+        else:
+            failed = failed or outcome
+    if failed is not None:
+        raise failed
     if passing:
         producer.forget(passing)
     if gone:

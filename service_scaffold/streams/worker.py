@@ -17,7 +17,7 @@ from service_scaffold.streams.inlets import Inlets
 from service_scaffold.streams.liveness import Liveness
 from service_scaffold.streams.opening import Opening
 from service_scaffold.streams.progress import Progress
-from service_scaffold.streams.refusals import Refused
+from service_scaffold.streams.refusals import Refused, hopeless
 from service_scaffold.streams.routines import Routines
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.topic import RecordMetadata
@@ -247,7 +247,11 @@ class Worker(features.ServiceFeature):
                     break
                 self.error = error
                 if isinstance(error, Refused):
-                    self.topology.refusals.learn(error)
+                    soon = self._clock.monotonic() - began < STABLE_S
+                    if not self.topology.refusals.learn(error, soon=soon):
+                        self.fail(self._hopeless(error))
+                        break
+                    attempt = 0  # it is not the connection's fault
                 if not down:
                     known = isinstance(error, errors.ScaffoldError | OSError | TimeoutError)
                     LOGGER.warning(
@@ -300,6 +304,10 @@ class Worker(features.ServiceFeature):
                 await journal.close()
         except TimeoutError:
             LOGGER.warning('Streams of %s: closing the connection took too long', self.topology.id)
+
+    def _hopeless(self, refused: Refused) -> Exception:
+        tables = self.topology.tables.values()
+        return hopeless(refused, {table.changelog: table.name for table in tables})
 
     def _is_fatal(self, error: Exception) -> bool:
         lost = isinstance(error, errors.OffsetsLost)
