@@ -24,6 +24,7 @@ REPEAT_AFTER = 50_000
 """Records after which values are repeated: as many are read in a few seconds."""
 REPEAT_FACTOR = 3
 """So many records for each value at least, or repeating would cost more than it spares."""
+CLOSE_LIMIT_S = 0.1
 _PLACES_SEGMENT_BYTES = 1024 * 1024
 
 
@@ -88,7 +89,7 @@ class AmqpState:
         task = self._repeating
         if task is not None:
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=CLOSE_LIMIT_S)
 
     # Repeating
 

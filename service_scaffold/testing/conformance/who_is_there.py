@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import ClassVar
 
 import pytest
 
+from service_scaffold import errors
 from service_scaffold.testing.conformance.broker import BrokerControl
 from service_scaffold.testing.conformance.case import Case, needs
-from service_scaffold.testing.conformance.connections import Connections, Seen, presence_of
+from service_scaffold.testing.conformance.connections import (
+    Connections,
+    Seen,
+    following,
+    presence_of,
+)
 
 
 class WhoIsThere(Case):
@@ -172,3 +179,24 @@ class WhoIsThere(Case):
         await connections.connect(again)
 
         await seen.last('mill', ('present', b'1'), 5)
+
+    @needs('faults')
+    async def test_closing_does_not_wait_for_a_silent_broker(
+        self, connections: Connections, broker: BrokerControl
+    ) -> None:
+        """Two seconds at most, with all that a connection can be used for."""
+        transport = connections.make('owner')
+        presence_of(transport).announce('mill', b'1')
+        seen = Seen().watch(transport)
+        await connections.connect(transport)
+        await seen.until('mill', ('present', b'1'))
+        async with following(transport) as changes:
+            assert await changes.next() is None
+            await asyncio.to_thread(broker.half_open)
+
+            began = time.monotonic()
+            await transport.close()
+
+            assert time.monotonic() - began < 2.5  # 2, and what a busy machine takes
+            with pytest.raises(errors.ConnectionLost):
+                await changes.next()
