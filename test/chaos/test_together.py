@@ -132,11 +132,10 @@ class Plant:
             while await self.pipeline.status_of('/_service/ready') == 200:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.05)
 
-    async def has_found_the_broker(self) -> None:
-        """The pipeline is subscribed again, and so is who listens to it."""
+    async def hears(self) -> None:
+        """Who listens to the pipeline has found the broker again."""
         for subscription in self._instance.listener.subscriptions:
             await subscription.wait_active(BACK_S)
-        await self.pipeline.ready()
 
     async def shows(self, *, available: bool, timeout_s: float) -> float:
         """The site shows whether the machine is there; returns after how many seconds."""
@@ -172,7 +171,8 @@ class Plant:
         await self._stack.aclose()
         for program in (self.mill, self.site):
             program.kill()
-            print(f'{program.log.name}:\n{program.log.read_text()[-6000:]}')
+        for log in sorted(self._directory.glob('*.log')):
+            print(f'{log.name}:\n{log.read_text()[-6000:]}')
 
 
 def _is_well(status: int, answer: Any) -> bool:
@@ -250,7 +250,8 @@ async def test_all_are_right_again_when_the_broker_is_back(plant: Plant, broker:
     assert shown['values']['distance'] == 0.5
     await asyncio.to_thread(broker.start)
 
-    await plant.has_found_the_broker()
+    await plant.hears()
+    await plant.pipeline.ready()
     await plant.is_right()
     _, shown = await plant.site.ask('/machines/mill-1')
     assert shown['values']['distance'] == 1.0
@@ -263,7 +264,7 @@ async def test_confirmed_work_outlives_the_pipeline_and_an_orderly_restart_of_th
     waiting = await plant.publish(20)
     await asyncio.to_thread(broker.restart)
 
+    await plant.hears()
     await plant.start_pipeline()
-    await plant.has_found_the_broker()
     await plant.handles(waiting)
     await plant.is_right()
