@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.transports.amqp_records import Mark, Parts, Record, RecordStream
@@ -20,9 +21,9 @@ from service_scaffold.transports.state import Change, check_changes
 
 LOGGER = logging.getLogger(__name__)
 
-REPEAT_AFTER = 50_000
-"""Records after which values are repeated: as many are read in a few seconds."""
-REPEAT_FACTOR = 3
+REPEAT_AFTER = 20_000
+"""Records after which values are repeated: as many are read in about a second."""
+REPEAT_FACTOR = 2
 """So many records for each value at least, or repeating would cost more than it spares."""
 CLOSE_LIMIT_S = 0.1
 _PLACES_SEGMENT_BYTES = 1024 * 1024
@@ -69,10 +70,12 @@ class AmqpState:
             async for batch in batches:
                 if isinstance(batch, Mark):
                     self.records_read = snapshot.records
-                    await self._repeat(snapshot, batch)
-                    for item in snapshot.values.items():
+                    values = snapshot.end()
+                    if self._is_due(snapshot.records, len(values)):
+                        self._begin(self._repeat(values, batch))
+                    for item in values.items():
                         yield item
-                    snapshot.end()
+                    del values
                     yield None
                 elif not snapshot.ended:
                     snapshot.apply(batch)
@@ -80,7 +83,7 @@ class AmqpState:
                     patience -= len(batch)
                     if patience < 0:
                         patience = self._patience()
-                        self._begin_repeating()
+                        self._begin(self._look_again())
                     for record in changes_of(batch):
                         yield record.key, record.value
 
@@ -105,22 +108,21 @@ class AmqpState:
                         found = Mark(record.key, int(record.value))
         return found
 
-    async def _repeat(self, snapshot: _Snapshot, end: Mark) -> None:
-        """Append all values again, if it is time; a failure costs nothing but time."""
-        if snapshot.records < max(self.repeat_after, REPEAT_FACTOR * len(snapshot.values)):
-            return
+    def _is_due(self, records: int, values: int) -> bool:
+        """Tell whether it is time to repeat the values, after so many records."""
+        return records >= max(self.repeat_after, REPEAT_FACTOR * values)
+
+    async def _repeat(self, values: Mapping[str, bytes], end: Mark) -> None:
+        """Append all values again; a failure costs nothing but time."""
         try:
-            if snapshot.values:
-                await self._changes.append(snapshot.values.items(), as_of=end.offset)
+            if values:
+                await self._changes.append(values.items(), as_of=end.offset)
             await self._places.append([(end.key, b'%d' % end.offset)])
-        except errors.PublishError as error:
+        except errors.EventError as error:
             LOGGER.debug('Values were not repeated: %s', error)
         else:
             LOGGER.info(
-                '%s: %d values after %d records were repeated, for later readers',
-                self._changes.queue,
-                len(snapshot.values),
-                snapshot.records,
+                '%s: %d values were repeated, for later readers', self._changes.queue, len(values)
             )
 
     def _patience(self) -> float:
@@ -130,17 +132,26 @@ class AmqpState:
         """
         return self.repeat_after * random.uniform(2, 4)
 
-    def _begin_repeating(self) -> None:
+    def _begin(self, repeating: Coroutine[Any, Any, None]) -> None:
+        """Do it beside: neither the reader of a snapshot waits for it, nor who follows."""
         if self._repeating is None or self._repeating.done():
-            self._repeating = asyncio.create_task(self._look_again(), name='repeat values')
+            self._repeating = asyncio.create_task(repeating, name='repeat values')
+        else:
+            repeating.close()
 
     async def _look_again(self) -> None:
-        """Take a snapshot for the sake of what comes with it."""
+        """Read everything for the sake of repeating it, unless somebody has done so lately."""
         try:
-            async with aclosing(self.snapshot_then_follow()) as changes:
-                async for change in changes:
-                    if change is None:
+            place = await self._place()
+            snapshot = _Snapshot(place)
+            async with aclosing(self._changes.read(place or 'first', self._limit_s)) as batches:
+                async for batch in batches:
+                    if isinstance(batch, Mark):
+                        values = snapshot.end()
+                        if self._is_due(snapshot.records, len(values)):
+                            await self._repeat(values, batch)
                         return
+                    snapshot.apply(batch)
         except errors.EventError as error:
             LOGGER.debug('Values were not repeated: %s', error)
 
@@ -174,11 +185,12 @@ class _Snapshot:
             elif as_of == self._as_of and key not in self._changed and value is not None:
                 self.values[key] = value
 
-    def end(self) -> None:
-        """Forget all: it was handed out."""
+    def end(self) -> dict[str, bytes]:
+        """Return the values, and forget them."""
         self.ended = True
-        self.values.clear()
+        values, self.values = self.values, {}
         self._changed.clear()
+        return values
 
 
 def changes_of(records: Iterable[Record]) -> Iterable[Record]:

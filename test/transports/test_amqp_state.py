@@ -98,6 +98,7 @@ class TestRepeating:
         values = await self.change(transport, 50)
         assert await snapshot(transport) == values
         assert transport.state.records_read > 500
+        await transport.state._repeating
 
         assert await snapshot(transport) == values
         assert transport.state.records_read < 20
@@ -105,6 +106,7 @@ class TestRepeating:
     async def test_what_changes_afterwards_counts_more(self, transport):
         values = await self.change(transport, 50)
         await snapshot(transport)
+        await transport.state._repeating
 
         await state_of(transport).put_many(
             [('mill-0/a', b'new'), ('mill-1/a', None), ('mill-3/a', b'back')]
@@ -159,6 +161,7 @@ class TestRepeating:
         """It does not have the place yet, or something else stands there."""
         await self.change(transport, 50)
         await snapshot(transport)
+        await transport.state._repeating
         await delete(transport, f'{unique}.state')
 
         other = await connections.open()
