@@ -47,11 +47,15 @@ class Judge:
     Args:
         lane: Whose events are judged.
         letters: Writes the dead letters.
+
+    Attributes:
+        of_start: Whether what it has judged last was no event's fault: the body did not get to one.
     """
 
     def __init__(self, lane: Judged, letters: Letters) -> None:
         self._lane = lane
         self._letters = letters
+        self.of_start = False
         self._failed_starts = 0
         self._processed = 0
 
@@ -63,8 +67,10 @@ class Judge:
         if isinstance(error, BLAMELESS):
             self._lane.stop(error)
         elif self._lane.current:
+            self.of_start = False
             await self._judge(error)
         else:
+            self.of_start = True
             await self._judge_start(error)
 
     async def _judge(self, error: Exception) -> None:

@@ -107,6 +107,11 @@ class Lane:
         return self._resting or self.backing_off
 
     @property
+    def begins_again(self) -> bool:
+        """Whether it pauses because the body has failed before its first event."""
+        return self.backing_off and self._judge.of_start
+
+    @property
     def waiting(self) -> int:
         """How many records the body has not seen."""
         return len(self._queue)

@@ -9,7 +9,7 @@ These wait by right, and count as moving on:
 
 - A body that waits for more, with all records in its hands: a batch of `take` that is half full.
 - A pause before another attempt, and each attempt: with `Decision.RETRY` a user has chosen to wait.
-  An attempt that hangs is a stall.
+  An attempt that hangs is a stall, and so is a body that never gets to its first event.
 - A recovery, which has a limit of its own for silence.
 
 Events under `noack()` that nobody acknowledges are a stall like any other.
@@ -28,6 +28,7 @@ from service_scaffold.clock import Clock
 from service_scaffold.journal.base import TopicPartition
 from service_scaffold.streams.lane import Lane
 from service_scaffold.streams.node import Node, Spawn
+from service_scaffold.streams.replies import text_of
 from service_scaffold.streams.session import Session
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.task import Task
@@ -214,20 +215,23 @@ def _stall(task: Task, where: TopicPartition, *, unread: bool) -> Stall | None:
     return None
 
 
+def _why_not_begun(node: Node, topic: str) -> str:
+    if any(lane.begins_again for lane in node.lanes):
+        error = node.agent.last_error
+        told = '' if error is None else f'{type(error).__name__}: {text_of(error)}'
+        return f'fails before its first event: {told}'
+    return 'has not begun with what waits' if node.waiting(topic) else 'is not given what waits'
+
+
 def _holder(node: Node, where: TopicPartition, offset: int, *, unread: bool) -> Stall | None:
     """Return what an agent does with the event at the committed offset, None if that is right."""
     name = node.agent.name
     lane = node.holder(where.topic, offset)
     if lane is None:
         attempts = tuple(lane.attempts for lane in node.lanes)
-        if node.backing_off:
+        if any(lane.backing_off and not lane.begins_again for lane in node.lanes):
             return None
-        reason = (
-            'has not begun with what waits'
-            if node.waiting(where.topic)
-            else 'is not given what waits'
-        )
-        return Stall(where, offset, name, reason, (offset, attempts))
+        return Stall(where, offset, name, _why_not_begun(node, where.topic), (offset, attempts))
     if lane.backing_off:
         return None
     if lane.unacked:

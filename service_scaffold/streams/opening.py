@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from service_scaffold import errors
 from service_scaffold.clock import Clock
-from service_scaffold.journal.base import Journal, Member, Producer, TopicPartition
+from service_scaffold.journal.base import Journal, Member, Producer
 from service_scaffold.streams import recovery
 from service_scaffold.streams.checkpoint import AtLeastOnce, Committer, ExactlyOnce
 from service_scaffold.streams.node import Spawn
@@ -155,23 +155,22 @@ class Opening:
 
     async def _check_retained(self, commits: dict[str, tuple[int, Note]], task: Task) -> None:
         """Compare what is committed with what the log still has."""
-        first = await self._journal.offsets(task.partitions, 'first')
-        for where, offset in first.items():
+        firsts = await self._journal.offsets(task.partitions, 'first')
+        ends = await self._journal.offsets(task.partitions, 'end')
+        for where, first in firsts.items():
             committed, note = commits[where.topic]
-            if committed >= offset:
+            end = max(first, ends[where])
+            if first <= committed <= end:
                 continue
-            if self._settings.on_offset_lost == 'fail':
+            choice = self._settings.on_offset_lost
+            if choice == 'fail':
+                has = f'begins at {first}' if committed < first else f'ends at {end}'
                 raise errors.OffsetsLost(
-                    f'{where.topic}/{where.partition}: {committed} is committed, but the log begins'
-                    f' at {offset}; set on_offset_lost to earliest or latest to go on without',
-                    {(where.topic, where.partition): (committed, offset)},
+                    f'{where.topic}/{where.partition}: {committed} is committed, but the log {has};'
+                    ' set on_offset_lost to earliest or latest to go on without',
+                    {(where.topic, where.partition): (committed, first)},
                 )
-            commits[where.topic] = (await self._restart_at(where, offset), Note(note.checkpoint))
-
-    async def _restart_at(self, where: TopicPartition, first: int) -> int:
-        if self._settings.on_offset_lost == 'earliest':
-            return first
-        return (await self._journal.offsets([where], 'end'))[where]
+            commits[where.topic] = (first if choice == 'earliest' else end, Note(note.checkpoint))
 
     async def _recover(self, table: Table, state: PartitionState, committed: int | None) -> None:
         key = (state.table, state.partition)

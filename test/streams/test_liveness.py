@@ -150,6 +150,33 @@ async def test_attempts_that_a_user_has_chosen_are_no_stall():
         await t.settle()
 
 
+async def test_a_body_that_never_gets_to_its_first_event_is_a_stall():
+    app = declare(stuck_s=600.0)
+    back = asyncio.Event()
+    done = []
+
+    @app.agent(app.topic('orders', partitions=1))
+    async def work(stream):
+        if not back.is_set():
+            raise OSError('the other side is away')
+        async for value in stream:
+            done.append(value)
+
+    async with driven(app, back) as t:
+        await t.send('orders', 'a')
+        await pass_time(t, 3 * SOFT_S)
+        health = health_of(t)
+        assert not health.ready
+        (stall,) = health.detail['stalled']
+        assert stall['agent'] == 'work'
+        assert stall['reason'] == ('fails before its first event: OSError: the other side is away')
+        back.set()
+        await t.settle()
+        await pass_time(t, SOFT_S)
+        assert health_of(t).ready
+    assert done == ['a']
+
+
 async def test_events_that_nobody_acknowledges_are_a_stall():
     """Under noack, an event that is forgotten holds up the commits of its partition."""
     app = declare()

@@ -141,6 +141,41 @@ async def test_whoever_allows_it_goes_on_behind_lost_offsets(choice: str, counte
         assert app.tables['counts']['a'] == counted
 
 
+async def commit_too_much(t: Driver) -> None:
+    """The log has lost its end, as with the disk of a broker, and begins to grow again."""
+    for _ in range(3):
+        await t.send('words', 'a')
+    await t.settle()
+    await t.stop()
+    journal = MemoryJournal(t._broker, who='another')
+    await journal.connect()
+    member = await journal.member('shop', None)  # type: ignore[arg-type] # never joins
+    await member.commit({TopicPartition('words', 0): 7})
+    await journal.close()
+    await t.start()
+
+
+async def test_a_log_that_ends_before_what_is_committed_is_never_passed_silently() -> None:
+    async with drive(counting()) as t:
+        with pytest.raises(errors.OffsetsLost, match='7 is committed, but the log ends at 3'):
+            await commit_too_much(t)
+
+
+@pytest.mark.parametrize('guarantee', ['at_least_once', 'exactly_once'])
+@pytest.mark.parametrize(('choice', 'counted'), [('earliest', 6), ('latest', 3)])
+async def test_whoever_allows_it_goes_on_in_a_log_that_ends_before_the_commit(
+    choice: str, counted: int, guarantee: str
+) -> None:
+    app = counting(guarantee, on_offset_lost=choice)
+    async with drive(app) as t:
+        await commit_too_much(t)
+        await t.settle()
+        assert app.tables['counts']['a'] == counted
+        await t.send('words', 'a')
+        await t.settle()
+        assert app.tables['counts']['a'] == counted + 1
+
+
 # One partition, brought to the end of its changelog
 
 
