@@ -113,7 +113,7 @@ class MainLoop(features.ServiceFeature):
         feature.adopt(asset)
 
         async def claim() -> None:
-            await feature.completed(feature.connect_timeout_s)
+            await feature.completed(feature.connect_timeout_s, now=True)
             await asset.claim()
 
         await self._until_done(asset.id, claim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -55,7 +56,10 @@ class Answering:
         try:
             value = await method.call(checked, pool)
             return Answer(value=records.check_value(self._asset, name, value))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # it is we who are cancelled, not something that the method has awaited
             LOGGER.exception('%s.%s failed', self._asset, name)
             return Answer('failed', type=type(error).__name__, message=str(error))
 

@@ -65,6 +65,7 @@ class AssetsFeature(features.ServiceFeature):
         self.mirror = Mirror(self._foreign, self._clock)
         self.outbox = Outbox(self._send, self._clock)
         self._complete = asyncio.Event()
+        self._current = asyncio.Event()
         self.stopping = asyncio.Event()
         self._pool = ThreadPoolExecutor(THREADS, 'asset-methods')
         self._connection = Connection(
@@ -141,6 +142,7 @@ class AssetsFeature(features.ServiceFeature):
 
     async def _follow(self, transport: Transport) -> None:
         """Keep the mirror up to date while a connection is up."""
+        self.outbox.wake()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(transport, tasks))
@@ -148,6 +150,8 @@ class AssetsFeature(features.ServiceFeature):
         except* errors.TransportError as group:
             # And return: a cancellation that came while the group was ending is lost in it.
             transport.lose(_first(group))
+        finally:
+            self._current.clear()
 
     async def _read(self, transport: Transport, tasks: asyncio.TaskGroup) -> None:
         assert transport.state is not None
@@ -167,6 +171,7 @@ class AssetsFeature(features.ServiceFeature):
         await transport.presence.caught_up()
         self.mirror.judge(known)
         self._complete.set()
+        self._current.set()
 
     async def _judge(self) -> None:
         """Take for lost, in time, whoever has set an asset and is not there."""
@@ -205,8 +210,11 @@ class AssetsFeature(features.ServiceFeature):
             assert transport.state is not None
             await transport.state.put_many(changes)
 
-    async def completed(self, timeout_s: float) -> None:
+    async def completed(self, timeout_s: float, *, now: bool = False) -> None:
         """Wait until the broker's values are known.
+
+        Args:
+            now: Over the present connection: what was known before one was lost is not enough.
 
         Raises:
             TimeoutError: They are not, within `timeout_s`.
@@ -217,7 +225,7 @@ class AssetsFeature(features.ServiceFeature):
         self._connection.demand()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._complete.wait()
+                await (self._current if now else self._complete).wait()
         except TimeoutError:
             why = f': {self._connection.error}' if self._connection.error else ''
             raise TimeoutError(
@@ -273,13 +281,10 @@ class AssetsFeature(features.ServiceFeature):
 
     async def ask(self, asset: str, method: str, arguments: Any, timeout_s: float) -> Any:
         """Call a method of an asset; return what it returns, or raise what `request` does."""
+        if not self.mirror.view(asset).has_methods:
+            raise errors.UnknownMethod(f'{asset} has no methods')
         publisher = events.get_publisher(self.app)
-        try:
-            return await requests.ask(publisher, asset, method, arguments, timeout_s)
-        except errors.AssetUnavailable as error:
-            if self.mirror.view(asset).has_methods:
-                raise
-            raise errors.UnknownMethod(f'{asset} has no methods') from error
+        return await requests.ask(publisher, asset, method, arguments, timeout_s)
 
     # Finding
 

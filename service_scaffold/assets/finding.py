@@ -50,6 +50,7 @@ async def add_asset(
 
     Raises:
         TimeoutError, PublishError: The broker was not reached in time; nothing is owned.
+        Fenced: Somebody else has taken it over in the same moment; nothing is owned.
         ValueError, TypeError: An id, a value or a method cannot be one.
     """
     feature = get_assets(app)
@@ -57,11 +58,11 @@ async def add_asset(
     asset = feature.own(id, kind, path, attributes, methods)
     try:
         async with asyncio.timeout(limit_s):
-            await feature.completed(limit_s)
+            await feature.completed(limit_s, now=True)
             await asset.claim()
             await asset.announce()
     except BaseException:
-        feature.disown(asset)
+        asset.abandon()
         raise
     return asset
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 
 import msgspec
@@ -46,15 +47,25 @@ class Follower:
             for one in self._asset.attributes(self._kind).values()
             if self._attribute in (None, one.id)
         ]
-        ending = [asyncio.ensure_future(event.wait()) for event in (stopping, self._overrun)]
+        ending: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(event.wait()) for event in (stopping, self._overrun)
+        ]
         try:
             await response.prepare(request)
-            await response.write(b''.join(map(_event, present)))
-            await self._forward(response, ending)
+            sending = asyncio.ensure_future(self._send(response, present))
+            ending.append(sending)
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                with contextlib.suppress(ConnectionError):  # the client has gone
+                    sending.result()
         finally:
             watch.close()
             for one in ending:
                 one.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+        transport = request.transport
+        if transport is not None and transport.get_write_buffer_size():
+            transport.abort()  # it does not read, so it would not read a good-bye either
         return response
 
     def _note(self, attribute: Attribute) -> None:
@@ -63,24 +74,16 @@ class Follower:
         except asyncio.QueueFull:
             self._overrun.set()
 
-    async def _forward(self, response: web.StreamResponse, ending: list[asyncio.Task[Any]]) -> None:
+    async def _send(self, response: web.StreamResponse, present: list[Attribute]) -> None:
+        events = present
         while True:
-            coming = asyncio.ensure_future(self._waiting.get())
-            try:
-                await asyncio.wait(
-                    {coming, *ending}, timeout=ALIVE_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if any(one.done() for one in ending):
-                    return
-                if not coming.done():
-                    await response.write(b': alive\n\n')
-                    continue
-                events = [coming.result()]
-                while not self._waiting.empty():
-                    events.append(self._waiting.get_nowait())
-                await response.write(b''.join(map(_event, events)))
-            finally:
-                coming.cancel()
+            await response.write(b''.join(map(_event, events)) or b': alive\n\n')
+            events = []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ALIVE_S):
+                    events.append(await self._waiting.get())
+            while not self._waiting.empty():
+                events.append(self._waiting.get_nowait())
 
 
 def _event(attribute: Attribute) -> bytes:

@@ -135,9 +135,16 @@ class Method:
         """Call the function with checked arguments, a plain one in `pool`."""
         if inspect.iscoroutinefunction(self._function):
             return await self._function(**arguments)
-        call = functools.partial(self._function, **arguments)
+        call = functools.partial(_called, self._function, arguments)
         answer = await asyncio.get_running_loop().run_in_executor(pool, call)
         return await answer if inspect.isawaitable(answer) else answer
+
+
+def _called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:  # which no future can hold
+        raise RuntimeError(f'StopIteration({error.value!r})') from error
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

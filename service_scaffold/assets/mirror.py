@@ -48,11 +48,19 @@ class Mirror:
         self._below: dict[str, set[str]] = defaultdict(set)
 
     def view(self, asset: str) -> View:
-        """Return what is known of an asset, or nothing yet."""
+        """Return what is known of an asset; one of which nothing is known is not kept."""
         view = self.views.get(asset)
-        if view is None:
-            view = self.views[asset] = View(asset)
-        return view
+        return View(asset) if view is None else view
+
+    def watched(self, asset: str) -> View:
+        """Return what is known of an asset, to be watched: it is kept, known or not."""
+        return self.views.setdefault(asset, View(asset))
+
+    def let_go(self, asset: str) -> None:
+        """Keep nothing of an asset that is not known and not watched."""
+        view = self.views.get(asset)
+        if view is not None and not view.known and not view.watches:
+            del self.views[asset]
 
     def known(self) -> Iterator[View]:
         """Yield the assets that anything is known of."""
@@ -87,14 +95,14 @@ class Mirror:
             self._above[low].add(high)
             self._below[high].add(low)
         elif ABOVE + high not in self.view(low) and BELOW + low not in self.view(high):
-            self._above[low].discard(high)
-            self._below[high].discard(low)
+            _drop(self._above, low, high)
+            _drop(self._below, high, low)
 
     # Changes
 
     def put(self, asset: str, id: str, record: Stored | None) -> bool:
         """Take a record, or drop one; False when a newer one is known."""
-        view = self.view(asset)
+        view = self.view(asset) if record is None else self.watched(asset)
         if not view.put(id, record):
             return False
         if id.startswith((ABOVE, BELOW)):
@@ -102,12 +110,8 @@ class Mirror:
         if id == AVAIL:
             self._judge(view)
         if record is None:
-            self._let_go(view)
+            self.let_go(asset)
         return True
-
-    def _let_go(self, view: View) -> None:
-        if not view.known and not view.watches:
-            self.views.pop(view.id, None)
 
     # From the broker
 
@@ -138,10 +142,10 @@ class Mirror:
         Called when the broker's values have come to their end.
         """
         self.reading = False
-        missing = {
-            view.id: {id for id in view.records if key_of(view.id, id) not in self._seen}
-            for view in self.known()
-        }
+        missing = {}
+        for view in self.known():
+            missing[view.id] = {id for id in view.records if key_of(view.id, id) not in self._seen}
+            self._judge(view)  # who was there has to be seen again: it may have left meanwhile
         self._seen.clear()
         return {asset: ids for asset, ids in missing.items() if ids}
 
@@ -174,7 +178,7 @@ class Mirror:
         """An asset has a new word on its owner."""
         if view.host in self._present:
             self._mark(view, lost=False)
-        elif view.host and view.lost_at is None:
+        elif view.available:
             self._since.setdefault(view.host, self._clock.monotonic())
 
     def _turn(self, host: str, *, lost: bool) -> None:
@@ -190,3 +194,10 @@ class Mirror:
             view.lost_at = self._clock.time()
         if view.available != was:
             view.tell(AVAIL)
+
+
+def _drop(sides: dict[str, set[str]], asset: str, other: str) -> None:
+    if asset in sides:
+        sides[asset].discard(other)
+        if not sides[asset]:
+            del sides[asset]

@@ -58,12 +58,11 @@ class Outbox:
         self._entries: deque[Entry] = deque()
         self._posted: dict[str, Entry] = {}
         self._wanted = asyncio.Event()
+        self._awake = asyncio.Event()
         self._backoff = Backoff()
         self.published = 0
         self.refused = 0
         self._failures = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def post(self, key: str, value: bytes | None, may_go: Callable[[], None]) -> None:
         """Have a record put some time soon; in place of an older one of that key, if unsent."""
@@ -85,6 +84,7 @@ class Outbox:
         entries = [Entry(key, value, may_go, loop.create_future()) for key, value in changes]
         for entry in entries:
             self._add(entry)
+        self.wake()
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(*(entry.done for entry in entries if entry.done))
@@ -98,40 +98,54 @@ class Outbox:
             for entry in entries:
                 entry.waiting = False
 
+    def wake(self) -> None:
+        """Try again now: somebody waits, or there is a new connection."""
+        self._awake.set()
+
     def _add(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self._idle.clear()
         self._wanted.set()
-
-    async def flush(self, timeout_s: float) -> None:
-        """Wait until everything has been put.
-
-        Raises:
-            TimeoutError: Not within `timeout_s`.
-        """
-        async with asyncio.timeout(timeout_s):
-            await self._idle.wait()
 
     async def run(self) -> None:
         """Put what comes, until cancelled."""
         while True:
             if not self._entries:
-                self._idle.set()
                 self._wanted.clear()
                 await self._wanted.wait()
             batch = self._next()
             if not batch:
                 continue
+            self._awake.clear()
             try:
                 await self._send([(entry.key, entry.value) for entry in batch])
             except asyncio.CancelledError:
                 self._refuse(batch, errors.ConnectionLost('the service has stopped'))
                 raise
             except Exception as error:  # noqa: BLE001  # told, and tried again
-                self._refuse(batch, error)
-                await self._clock.sleep(self._backoff.delay(self._failures))
+                self._refuse(self._without_stored(batch, error), error)
+                await self._pause()
             else:
                 self._confirm(batch)
+
+    async def _pause(self) -> None:
+        slept = asyncio.ensure_future(self._clock.sleep(self._backoff.delay(self._failures)))
+        woken = asyncio.ensure_future(self._awake.wait())
+        try:
+            await asyncio.wait({slept, woken}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            slept.cancel()
+            woken.cancel()
+
+    def _without_stored(self, batch: list[Entry], error: Exception) -> list[Entry]:
+        """Confirm what was stored although some were refused; return the others."""
+        failed = error.failed if isinstance(error, errors.PublishError) else ()
+        if not failed:
+            return batch
+        stored = [entry for number, entry in enumerate(batch) if number not in set(failed)]
+        self.published += len(stored)
+        for entry in stored:
+            _settle(entry, None)
+        return [batch[number] for number in failed]
 
     def _next(self) -> list[Entry]:
         batch: list[Entry] = []

@@ -30,8 +30,6 @@ from service_scaffold.assets.view import View
 class Surroundings(writer.Surroundings, Protocol):
     """What an owned asset asks of the feature it belongs to."""
 
-    host: str
-
     def answer(self, asset: OwnedAsset) -> events.EventSubscription: ...
 
     def disown(self, asset: OwnedAsset) -> None: ...
@@ -47,7 +45,8 @@ class OwnedAsset:
         id: The asset's id.
         methods: What others may call.
         writer: What publishes its records.
-        early: What was assigned before it was claimed.
+        early: What was assigned while it was not open; None does not allow that. Set, and let go
+            of, when it is claimed.
 
     Raises:
         ValueError: An id is not allowed, or a declared value is no JSON.
@@ -73,6 +72,7 @@ class OwnedAsset:
         self._path = path
         self._declared = {records.check_attribute_id(name): attributes[name] for name in attributes}
         self.early = dict(early or {})
+        self._waits = early is not None
         self._answering: events.EventSubscription | None = None
         for name, declared in self._declared.items():
             records.check_value(id, name, declared.start_value)
@@ -105,6 +105,9 @@ class OwnedAsset:
         Raises:
             UnknownAttribute: (a KeyError) Neither declared nor set.
         """
+        latest = self.writer.latest(id)
+        if latest is not None:
+            return self._view.shown(id, latest)
         declared = self._declared.get(id)
         if declared is not None and (id in self.early or id not in self._view):
             value = self.early.get(id, declared.start_value)
@@ -153,15 +156,21 @@ class OwnedAsset:
     def assign(self, id: str, value: Any) -> None:
         """Set an attribute some time soon, from any thread: the newest unsent value wins.
 
+        After a newer owner has taken over nothing comes of it: that was logged.
+
         Raises:
             EncodeError, ValueError: As `set` does.
-            Fenced: A newer owner has taken over.
+            AssetUnavailable: It was closed or forgotten.
         """
         value = self._checked(id, value)
-        if not self.writer.epoch:
+        if self._waits and not self.writer.epoch:
             self.early[id] = value
+            if not self.writer.epoch or self.early.pop(id, None) is None:
+                return  # `claim` takes it
+        if self.writer.fenced:
             return
         self.writer.check()
+        self.early.pop(id, None)
         declared = self._declared[id]
         self.writer.assign(id, value, declared.kind, declared.tag)
 
@@ -199,10 +208,11 @@ class OwnedAsset:
         made.update(self._declarations())
         if made:
             await self.writer.put(made)
-        for id, value in self.early.items():
-            self.assign(id, value)
-        self.early.clear()
-        if self.methods:
+        self.writer.check()
+        for id in tuple(self.early):
+            if id in self.early:
+                self.assign(id, self.early.pop(id))
+        if self.methods and self._answering is None:
             self._answering = self._around.answer(self)
 
     def _declarations(self) -> dict[str, Stored]:
@@ -229,28 +239,37 @@ class OwnedAsset:
         self.writer.check()
         if self._answering is not None:
             await self._answering.wait_active(self._around.publish_timeout_s)
-        await self._say(AVAILABLE, '')
+        await self.writer.put({AVAIL: self._availability(AVAILABLE, '')})
 
-    async def _say(self, value: str, reason: str) -> None:
+    def _availability(self, value: str, reason: str) -> Stored:
         host = self._around.host
-        record = self.writer.make(value, 'system', 'Availability', host=host, reason=reason)
-        await self.writer.put({AVAIL: record})
+        return self.writer.make(value, 'system', 'Availability', host=host, reason=reason)
 
     async def close(self) -> None:
         """Be unavailable, and let go of the asset; its values stay. Idempotent.
 
         Raises:
-            PublishError: (a ConnectionError) The broker has not confirmed it in time: others will
-                find out when the lease has run out.
+            PublishError: (a ConnectionError) The broker has not confirmed it in time: it is told
+                when that can be, or found out when this process ends, after the lease.
         """
         self._around.disown(self)
         self._stop_answering()
         if not self.writer.writing:
             return
         try:
-            await self._say(UNAVAILABLE, 'stopped')
-        finally:
-            self.writer.end()
+            await self.writer.put({AVAIL: self._availability(UNAVAILABLE, 'stopped')})
+        except BaseException:
+            self.abandon()
+            raise
+        self.writer.end()
+
+    def abandon(self) -> None:
+        """Let go of the asset without waiting: if others know that we own it, it will be told."""
+        self._around.disown(self)
+        self._stop_answering()
+        if self.writer.writing and self.writer.sent:
+            self.writer.post(AVAIL, self._availability(UNAVAILABLE, 'stopped'))
+        self.writer.end()
 
     async def forget(self) -> None:
         """Remove the asset everywhere, and the references to it.
@@ -259,13 +278,13 @@ class OwnedAsset:
             Fenced, PublishError: As `set` does; it is owned still, and may be forgotten again.
         """
         self.writer.check()
-        self._stop_answering()
         mirror = self._around.mirror
         keys = [(self.id, id) for id in self._view.records] + mirror.references_to(self.id)
         changes: list[Change] = [(key_of(asset, id), None) for asset, id in keys]
         with self.writer.forgetting():
             await self.writer.put_raw(changes)
         self._around.disown(self)
+        self._stop_answering()
         self.writer.end()
         for asset, id in keys:
             mirror.put(asset, id, None)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from service_scaffold import errors
+from service_scaffold.assets import requests
 from service_scaffold.assets.mirror import Mirror
 from service_scaffold.assets.record import AVAIL, Attribute, Kind
 from service_scaffold.assets.view import View
 from service_scaffold.assets.watching import OnChange, Spawn, Watch
+
+AGAIN_S = 0.2
+"""How soon a call that may wait is sent again, when it has reached nobody."""
 
 
 class Surroundings(Protocol):
@@ -124,12 +128,14 @@ class AssetProxy:
         Returns:
             What to `close()` to end it; `close` of the proxy does so, too.
         """
-        view = self._view
+        mirror = self._around.mirror
+        view = mirror.watched(self.id)
 
         def closed(watch: Watch) -> None:
             if watch in view.watches:
                 view.watches.remove(watch)
                 self._watches.remove(watch)
+                mirror.let_go(self.id)
 
         watch = Watch(on_change, self._around.spawn, closed, attribute, kind)
         view.watches.append(watch)
@@ -195,21 +201,41 @@ class AssetProxy:
             MethodFailed: The method raised.
             TimeoutError: No answer in time; the method may have been executed.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        if not self.available:
-            if not queue:
-                raise errors.AssetUnavailable(
-                    f'{self.id} is not available, so {method} cannot be called; with queue=True'
-                    ' the call waits for it'
-                )
-            await self._until_available(method, timeout_s)
-        left_s = max(until - loop.time(), 0.001)
-        return await self._unless_lost(self._around.ask(self.id, method, arguments, left_s), method)
+        return await self.call(method, arguments, timeout_s=timeout_s, queue=queue)
 
-    async def _until_available(self, method: str, timeout_s: float) -> None:
+    async def call(
+        self,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float = 30.0,
+        queue: bool = False,
+    ) -> Any:
+        """Do what `request` does, with arguments of any name."""
+        until = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            if not self.available:
+                await self._until_available(method, until, timeout_s, queue)
+            left_s = _left_s(until)
+            try:
+                return await self._unless_lost(
+                    self._around.ask(self.id, method, dict(arguments), left_s), method
+                )
+            except errors.AssetUnavailable as error:
+                if not queue or not requests.not_begun(error) or left_s <= AGAIN_S:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    async def _until_available(
+        self, method: str, until: float, timeout_s: float, queue: bool
+    ) -> None:
+        if not queue:
+            raise errors.AssetUnavailable(
+                f'{self.id} is not available, so {method} cannot be called; with queue=True'
+                ' the call waits for it'
+            )
         try:
-            await self.wait_for(AVAIL, lambda _: self.available, timeout_s)
+            await self.wait_for(AVAIL, lambda _: self.available, _left_s(until))
         except TimeoutError:
             raise TimeoutError(
                 f'{self.id} has not become available within {timeout_s:g} s: {method} was not'
@@ -245,3 +271,7 @@ class AssetProxy:
         """End what was subscribed through this proxy. Idempotent."""
         for watch in tuple(self._watches):
             watch.close()
+
+
+def _left_s(until: float) -> float:
+    return max(until - asyncio.get_running_loop().time(), 0.001)

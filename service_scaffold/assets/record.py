@@ -32,6 +32,9 @@ _ATTRIBUTE_ID = re.compile(r'[A-Za-z_][A-Za-z0-9_.-]*')
 _MAX_ASSET_ID = 100
 _MAX_ATTRIBUTE_ID = 100
 
+MAX_BYTES = 900_000
+"""How large a value may be, as JSON: with its record it fits in what Kafka takes by default."""
+
 
 class Attribute(msgspec.Struct, frozen=True):
     """One attribute of an asset, as it is known now.
@@ -107,13 +110,16 @@ def check_value(asset: str, attribute: str, value: Any) -> Any:
     """Return `value` as others will read it.
 
     Raises:
-        EncodeError: JSON cannot express it.
+        EncodeError: JSON cannot express it, or it is too large.
     """
-    if type(value) in (str, bool, int) or value is None:
+    if type(value) in (bool, int) or value is None or (type(value) is str and len(value) < 1000):
         return value
     try:
         codecs.check_finite(value)
-        return msgspec.json.decode(msgspec.json.encode(value))
+        body = msgspec.json.encode(value)
+        if len(body) > MAX_BYTES:
+            raise ValueError(f'it has {len(body)} bytes, and may have {MAX_BYTES}')
+        return msgspec.json.decode(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise errors.EncodeError(
             f'{asset}.{attribute}: {type(value).__name__} {value!r:.80} is no JSON value: {error}'

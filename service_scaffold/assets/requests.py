@@ -61,6 +61,20 @@ async def ask(
         )
     except errors.NoResponder as error:
         raise errors.AssetUnavailable(f'{asset} does not answer {method}') from error
+    except errors.TooLarge as error:
+        raise errors.BadRequest(f'{method}: the arguments are too large: {error}') from error
+    except errors.RemoteError as error:
+        raise errors.MethodFailed(method, error.type, error.message) from error
+    except errors.TransportError as error:
+        raise errors.AssetUnavailable(f'{asset} cannot be asked for {method}: {error}') from error
     except TimeoutError:
         raise TimeoutError(f'{asset} has not answered {method} within {timeout_s:g} s') from None
     return answers.value_of(method, body)
+
+
+def not_begun(error: errors.AssetUnavailable) -> bool:
+    """Return whether a request that `ask` could not have answered reached nobody."""
+    cause = error.__cause__
+    if isinstance(cause, errors.PublishError):
+        return not cause.maybe_sent
+    return isinstance(cause, errors.NoResponder)

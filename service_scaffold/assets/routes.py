@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from aiohttp import web
@@ -13,6 +13,7 @@ from service_scaffold.assets.feature import AssetsFeature, get_assets
 from service_scaffold.assets.finding import find_assets
 from service_scaffold.assets.following import Follower
 from service_scaffold.assets.proxy import AssetProxy
+from service_scaffold.assets.record import Kind
 from service_scaffold.http import apidoc
 from service_scaffold.http.problems import ProblemError
 
@@ -42,15 +43,15 @@ def add_routes(app: web.Application, path: str) -> None:
 
 async def get_all(request: web.Request) -> web.Response:
     """List the assets; `kind`, `path` and `available` in the query choose."""
-    available = request.query.get('available')
-    if available not in (None, 'true', 'false'):
-        raise ProblemError(422, f'available is {available!r}; it may be true or false')
-    found = await find_assets(
-        request,
-        kind=request.query.get('kind'),
-        path=request.query.get('path'),
-        available=None if available is None else available == 'true',
-    )
+    try:
+        found = await find_assets(
+            request,
+            kind=request.query.get('kind'),
+            path=request.query.get('path'),
+            available=_flag(request, 'available'),
+        )
+    except TimeoutError as error:
+        raise ProblemError(503, str(error)) from error
     return _json({'assets': [_head(one) for one in found]})
 
 
@@ -74,18 +75,21 @@ async def get_attribute(request: web.Request) -> web.Response:
 async def follow(request: web.Request) -> web.StreamResponse:
     """Send the attributes, then each change; `attribute` and `kind` in the query choose."""
     asset = await _known(request)
-    follower = Follower(asset, request.query.get('attribute'), request.query.get('kind'))
+    kind = request.query.get('kind')
+    if kind not in (None, *get_args(Kind)):
+        raise ProblemError(422, f'kind is {kind!r}; it may be one of: {", ".join(get_args(Kind))}')
+    follower = Follower(asset, request.query.get('attribute'), kind)
     return await follower.send_to(request, get_assets(request).stopping)
 
 
 async def call(request: web.Request) -> web.Response:
     """Call a method with the arguments in the body; `timeout_s` and `queue` in the query."""
     asset = await _known(request)
-    timeout_s, queue = _timeout_s(request), request.query.get('queue') == 'true'
+    timeout_s, queue = _timeout_s(request), bool(_flag(request, 'queue'))
     arguments = await _arguments(request)
     try:
-        value = await asset.request(
-            request.match_info['method'], timeout_s=timeout_s, queue=queue, **arguments
+        value = await asset.call(
+            request.match_info['method'], arguments, timeout_s=timeout_s, queue=queue
         )
     except errors.BadRequest as error:
         raise ProblemError(422, str(error), errors=list(error.errors)) from error
@@ -95,7 +99,7 @@ async def call(request: web.Request) -> web.Response:
         raise ProblemError(502, str(error)) from error
     except TimeoutError as error:
         raise ProblemError(504, str(error)) from error
-    except (errors.AssetUnavailable, errors.TransportError) as error:
+    except errors.AssetUnavailable as error:
         raise ProblemError(503, str(error)) from error
     return _json({'value': value})
 
@@ -124,6 +128,13 @@ async def _arguments(request: web.Request) -> dict[str, Any]:
         raise ProblemError(422, 'The body must be an object with the arguments') from error
     except msgspec.DecodeError as error:
         raise ProblemError(400, f'Not valid JSON: {error}') from error
+
+
+def _flag(request: web.Request, name: str) -> bool | None:
+    text = request.query.get(name)
+    if text not in (None, 'true', 'false'):
+        raise ProblemError(422, f'{name} is {text!r}; it may be true or false')
+    return None if text is None else text == 'true'
 
 
 def _timeout_s(request: web.Request) -> float:

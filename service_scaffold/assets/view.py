@@ -41,7 +41,7 @@ class View:
         return attribute in self.records
 
     def __iter__(self) -> Iterator[str]:
-        return (id for id in self.records if not id.startswith((ABOVE, BELOW)))
+        return (id for id in list(self.records) if not id.startswith((ABOVE, BELOW)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -72,7 +72,7 @@ class View:
     @property
     def has_methods(self) -> bool:
         """Whether anybody can call it."""
-        return any(record.kind == 'method' for record in self.records.values())
+        return any(record.kind == 'method' for record in list(self.records.values()))
 
     @property
     def kind(self) -> str:

@@ -15,7 +15,7 @@ from service_scaffold import errors
 from service_scaffold.assets import record as records
 from service_scaffold.assets.mirror import Mirror, key_of
 from service_scaffold.assets.outbox import Change, Outbox
-from service_scaffold.assets.record import ABOVE, BELOW, Kind, Stored
+from service_scaffold.assets.record import ABOVE, AVAIL, BELOW, Kind, Stored
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class Surroundings(Protocol):
     mirror: Mirror
     outbox: Outbox
     publish_timeout_s: float
+    host: str
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
@@ -47,13 +48,17 @@ class Writer:
     Attributes:
         epoch: When the asset was claimed, in microseconds; 0 while it is not.
         fenced: A newer owner has taken over.
+        sent: Something of this epoch has gone out, and may have arrived.
         own: The latest record of each attribute that was published in this epoch.
     """
 
     def __init__(self, surroundings: Surroundings, id: str, on_fenced: Callable[[], None]) -> None:
         self.epoch = 0
         self.fenced = False
+        self.sent = False
         self.own: dict[str, Stored] = {}
+        self._heard: dict[str, tuple[int, int]] = {}  # what the broker had last, by its own word
+        self._forgetting = False
         self._id = id
         self._around = surroundings
         self._on_fenced = on_fenced
@@ -71,8 +76,10 @@ class Writer:
         last = max((record.epoch for record in known), default=0)
         with self._lock:
             self.epoch = max(int(self._around.time() * 1e6), last + 1)
-            self._seq, self.fenced = 0, False
+            self._seq, self.fenced, self.sent = 0, False, False
             self.own.clear()
+        self._heard.clear()
+        self._forgetting = False
 
     def end(self) -> None:
         """Write nothing more."""
@@ -89,7 +96,7 @@ class Writer:
             raise errors.AssetFenced(
                 f'{self._id} has a newer owner; nothing is published from here any more'
             )
-        if not self.epoch:
+        if not self.epoch or self._forgetting:
             raise errors.AssetUnavailable(f'{self._id} is not open, so nothing can be set')
 
     def make(self, value: Any, kind: Kind, tag: str = '', **more: str) -> Stored:
@@ -118,44 +125,56 @@ class Writer:
         for id, record in made.items():
             if record is None:
                 self.own.pop(id, None)
-            elif id not in self.own or self.own[id].order < record.order:
-                self.own[id] = record
+            else:
+                self._note(id, record)
             self._around.mirror.put(self._id, id, record)
+
+    def _note(self, id: str, record: Stored) -> None:
+        """Note a record of this epoch as the latest, if it is."""
+        with self._lock:
+            own = self.own.get(id)
+            if record.epoch == self.epoch and (own is None or own.order < record.order):
+                self.own[id] = record
 
     async def put_raw(self, changes: list[Change]) -> None:
         """Publish what need not be this asset's; raises what `put` does."""
         await self._around.outbox.put(changes, self._may_go, self._around.publish_timeout_s)
 
+    def post(self, id: str, record: Stored) -> None:
+        """Publish a record some time soon, after all that is on its way."""
+        self._around.mirror.put(self._id, id, record)
+        self._around.outbox.post(key_of(self._id, id), records.encode(record), self._may_go)
+
     def assign(self, id: str, value: Any, kind: Kind, tag: str) -> None:
         """Publish a record some time soon, from any thread; the newest unsent one wins."""
         with self._lock:
-            record = self._make(value, kind, tag)
-            self.own[id] = self._around.mirror.view(self._id).records[id] = record
+            record = self.own[id] = self._make(value, kind, tag)
         loop = self._around.loop
         if loop is None:
             return
         if asyncio._get_running_loop() is loop:
-            self._post(id)
+            self._post(id, record)
         else:
-            loop.call_soon_threadsafe(self._post, id)
+            loop.call_soon_threadsafe(self._post, id, record)
 
-    def _post(self, id: str) -> None:
-        """Publish what was assigned, after all that is on its way."""
-        view = self._around.mirror.view(self._id)
+    def _post(self, id: str, record: Stored) -> None:
+        """Publish what was assigned, in the loop's thread."""
         with self._lock:
-            record = self.own.get(id)
-            if record is None:
-                return
-            if record.seq < self._seq:
+            if self.own.get(id) is not record:
+                return  # a newer one follows
+            if record.seq < self._seq:  # what was made since is on its way before it
                 self._seq += 1
-                record = msgspec.structs.replace(record, seq=self._seq)
-                self.own[id] = view.records[id] = record
-        view.tell(id)
-        self._around.outbox.post(key_of(self._id, id), records.encode(record), self._may_go)
+                record = self.own[id] = msgspec.structs.replace(record, seq=self._seq)
+        self.post(id, record)
+
+    def latest(self, id: str) -> Stored | None:
+        """Return the record of an attribute, as new as what was assigned; None: not of here."""
+        return self.own.get(id) if self.writing else None
 
     def _may_go(self) -> None:
         if self.fenced:
             self.check()
+        self.sent = True
 
     # What the broker has
 
@@ -166,23 +185,33 @@ class Writer:
         for name in tuple(self.own) if id is None else (id,):
             record = self.own.get(name)
             if record is not None:
-                key, body = key_of(self._id, name), records.encode(record)
-                self._around.outbox.post(key, body, self._may_go)
-                self._around.mirror.put(self._id, name, record)
+                self.post(name, record)
 
     @contextmanager
     def forgetting(self) -> Iterator[None]:
-        """Let go of every record: what is removed meanwhile is not published again."""
-        own, self.own = self.own, {}
+        """Let go of every record: what is removed meanwhile is not published again.
+
+        When that fails, all of them are: some may have been removed.
+        """
+        own, self.own, self._forgetting = self.own, {}, True
         try:
             yield
         except BaseException:
-            self.own = {**own, **self.own}
+            self.own, self._forgetting = {**own, **self.own}, False
+            self.restore()
             raise
 
     def lacks(self, missing: set[str]) -> set[str]:
-        """Publish again what the broker does not have any more; return which attributes it is."""
+        """Publish again what the broker has lost; return which attributes it is.
+
+        A reference that is missing while our availability is not was taken back by the other side.
+        """
         lost = missing & set(self.own) if self.writing else set()
+        if AVAIL not in missing:
+            for id in tuple(lost):
+                if id.startswith((ABOVE, BELOW)):
+                    lost.discard(id)
+                    del self.own[id]
         for id in lost:
             self.restore(id)
         return lost
@@ -195,16 +224,35 @@ class Writer:
         """
         if not self.writing:
             return
-        own = self.own.get(id)
         if record is None:
+            self._heard.pop(id, None)
             if id.startswith((ABOVE, BELOW)):  # taken back from the other side
                 self.own.pop(id, None)
-            elif own is not None:
+            else:
                 self.restore(id)
-        elif record.epoch > self.epoch:
+        elif record.epoch > self.epoch or self._is_rival(id, record):
             self._fence()
-        elif own and (record.epoch < self.epoch or (reading and record.order < own.order)):
+        elif record.epoch < self.epoch:
             self.restore(id)
+        else:
+            self._hear(id, record, reading)
+
+    def _is_rival(self, id: str, record: Stored) -> bool:
+        """Return whether another process has claimed the asset at the same time, and may keep it.
+
+        That takes two clocks behind the one of the owner before.
+        """
+        return id == AVAIL and record.epoch == self.epoch and record.host > self._around.host
+
+    def _hear(self, id: str, record: Stored, reading: bool) -> None:
+        """One of our own has come back: usually the latest, or one before it."""
+        last, self._heard[id] = self._heard.get(id), record.order
+        own = self.own.get(id)
+        if own is None or own.order < record.order:
+            if not self._forgetting:
+                self._note(id, record)  # it was stored, though nobody could confirm that
+        elif record.order < own.order and (reading or (last and record.order < last)):
+            self.restore(id)  # an older one was repeated after it
 
     def _fence(self) -> None:
         self.fenced = True

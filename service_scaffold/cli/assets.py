@@ -135,7 +135,7 @@ def call(
 
     async def work(app: web.Application) -> Any:
         proxy = await _known(app, asset, timeout_s)
-        return await proxy.request(method, timeout_s=timeout_s, queue=queue, **given)
+        return await proxy.call(method, given, timeout_s=timeout_s, queue=queue)
 
     value = visitor.run(work, url, timeout_s)
     _show(value, as_json, lambda: [value if isinstance(value, str) else json.dumps(value)])
