@@ -17,7 +17,7 @@ from service_scaffold.streams.event import OWN_KEY, Acks, Event
 from service_scaffold.streams.loose import Iterated, Loose
 from service_scaffold.streams.steps import Kind
 from service_scaffold.streams.stream import Stream
-from service_scaffold.streams.topic import Outlet, Topic, TopicOptions, encode_headers
+from service_scaffold.streams.topic import Outlet, Topic, TopicOptions, between, encode_headers
 
 SHARED = ''
 """The queue of those who read a channel without being an agent."""
@@ -226,7 +226,7 @@ class Channel:
 
     def stream(self) -> Stream:
         """Return the stream of its values: to be iterated over, or to be given to an agent."""
-        return Stream(self, lane=Loose(self._take, self._clock))
+        return Stream(self, lane=Loose(self._take, self._clock, self.named))
 
     def over(self, values: Iterable[Any] | AsyncIterable[Any]) -> Stream:
         """Return the stream of other values, checked as those of the channel are."""
@@ -236,7 +236,7 @@ class Channel:
             return self.decode(self.record(None, value)._replace(offset=next(numbers)))
 
         taken = Iterated(values, event, self._clock)
-        return Stream(self, lane=Loose(taken.take, self._clock))
+        return Stream(self, lane=Loose(taken.take, self._clock, self.named))
 
     def __aiter__(self) -> Any:
         return aiter(self.stream())
@@ -307,6 +307,14 @@ class Channel:
             options=TopicOptions(partitions=partitions),
             internal=True,
         )
+
+    def named(self, name: str) -> Topic:
+        """Return a topic of the application."""
+        return self._outlet.topic(name)
+
+    def between(self, name: str, kind: Kind) -> Topic:
+        """Return the topic of a name, for values from here."""
+        return between(self._outlet, name, self.key_type, kind)
 
     def paired(self, name: str, left: Kind, right: Kind) -> NoReturn:
         """A channel has no partitions that a join could be made in.

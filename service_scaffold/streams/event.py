@@ -30,6 +30,8 @@ class Acks(Protocol):
 
     async def ack(self, event: Event) -> None: ...
 
+    def named(self, name: str) -> Sends: ...
+
 
 NO_HEADERS: Mapping[str, bytes] = {}
 
@@ -84,22 +86,30 @@ class Event:
             await self._lane.ack(self)
 
     async def send(
-        self, channel: Sends, key: Any = None, value: Any = None, **options: Any
+        self, channel: Sends | str, key: Any = None, value: Any = None, **options: Any
     ) -> None:
-        """Send to `channel` as part of handling this event; see `Topic.send`."""
-        _check_target(channel)
-        await channel.send(key=key, value=value, **options)
+        """Send to `channel` as part of handling this event; see `Topic.send`.
 
-    async def forward(self, channel: Sends, key: Any = OWN_KEY) -> None:
+        Args:
+            channel: A topic, its name, a channel or an agent.
+
+        Raises:
+            TypeError: It is a name, and the event is no agent's: it is not known whose topic.
+        """
+        await self._target(channel).send(key=key, value=value, **options)
+
+    async def forward(self, channel: Sends | str, key: Any = OWN_KEY) -> None:
         """Send the record's own bytes on, with its key (or another), headers and timestamp.
 
         Args:
+            channel: As for `send`.
             key: Another one; None for none.
         """
-        _check_target(channel)
-        await channel.forward(self, key=key)
+        await self._target(channel).forward(self, key=key)
 
-
-def _check_target(channel: object) -> None:
-    if isinstance(channel, str):
-        raise TypeError(f'a topic is needed, not its name: app.topic({channel!r})')
+    def _target(self, channel: Sends | str) -> Sends:
+        if not isinstance(channel, str):
+            return channel
+        if self._lane is None:
+            raise TypeError(f'a topic is needed here, not its name: app.topic({channel!r})')
+        return self._lane.named(channel)

@@ -18,7 +18,7 @@ from service_scaffold.streams.effects import LANE, Effects, Unit
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.inhand import InHand
 from service_scaffold.streams.judge import Judge, is_cancelled
-from service_scaffold.streams.plan import Hop
+from service_scaffold.streams.plan import Hop, Source
 from service_scaffold.streams.reading import Readable
 
 LOGGER = logging.getLogger(__name__)
@@ -234,6 +234,10 @@ class Lane:
             StreamError: The body has not made it then.
         """
         return self.agent.hop(len(stream.hops), name)
+
+    def named(self, name: str) -> Source:
+        """Return the topic of a name."""
+        return self.agent.topic.named(name)
 
     def batch_limit(self, wanted: int) -> int:
         """Return how many events a batch may have: one, while a failed batch is taken apart."""

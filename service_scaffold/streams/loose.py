@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.streams.event import Event
+from service_scaffold.streams.plan import Source
 
 Take = Callable[[float | None], Awaitable[Event | None]]
 """Returns the next event; None when there are no more, or when the time that it is given, in
@@ -21,11 +22,15 @@ class Loose:
     Args:
         take: Where events come from.
         clock: What limits are measured with; asked each time.
+        named: Returns the topic of a name.
     """
 
-    def __init__(self, take: Take, clock: Callable[[], Clock]) -> None:
+    def __init__(
+        self, take: Take, clock: Callable[[], Clock], named: Callable[[str], Source]
+    ) -> None:
         self._take = take
         self._clock = clock
+        self.named = named
 
     @property
     def clock(self) -> Clock:

@@ -13,7 +13,7 @@ from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.effects import DRY
 from service_scaffold.streams.event import Event
 from service_scaffold.streams.mentions import Mention, mention
-from service_scaffold.streams.plan import Hop, Plan
+from service_scaffold.streams.plan import Hop, Plan, Source
 from service_scaffold.streams.reading import Readable
 from service_scaffold.streams.steps import looked_into
 from service_scaffold.streams.stream import Stream
@@ -54,6 +54,10 @@ class Probe:
         """Make what moves the events."""
         self.moved = True
         return make(f'{self._agent.group}-{self._agent.name}')
+
+    def named(self, name: str) -> Source:
+        """Return the topic of a name."""
+        return self._agent.topic.named(name)
 
     def batch_limit(self, wanted: int) -> int:
         """Change nothing."""

@@ -34,6 +34,8 @@ class Reads(Protocol):
 
     async def ack(self, event: Event) -> None: ...
 
+    def named(self, name: str) -> Source: ...
+
 
 class Readable(ABC):
     """The values of a topic, one after another: what a body does with them.

@@ -17,6 +17,7 @@ class Sending(ABC):
     """Sends what belongs to no agent."""
 
     on_produce_message: Signal
+    topics: dict[str, Topic]
 
     @abstractmethod
     def topic(self, topic: str) -> Topic:

@@ -78,7 +78,7 @@ class Stream(Readable):
         key: Any,
         *,
         name: str | None = None,
-        topic: Source | None = None,
+        topic: Source | str | None = None,
         partitions: int | None = None,
     ) -> Stream:
         """Return the same values by another key, from an internal topic in between.
@@ -89,7 +89,7 @@ class Stream(Readable):
             key: A field of a Record or Struct (`Order.account`), or a function of the value, sync
                 or async, with `name`.
             name: Part of the topic's name; default the field's.
-            topic: The topic in between, default one of our own.
+            topic: The topic in between, or its name; default one of our own.
             partitions: Of our own topic; default as many as this one has.
 
         Raises:
@@ -105,20 +105,20 @@ class Stream(Readable):
             find.check(self.source, self.kind)
         return self._hop(chosen, topic, find, key_type, partitions)
 
-    def through(self, topic: Source) -> Stream:
+    def through(self, topic: Source | str) -> Stream:
         """Return the same values, sent to `topic` and read from there.
 
-        Raises:
-            TypeError: It is a name, which does not say how many partitions there are to be.
+        Args:
+            topic: A topic, or its name; one that is not declared, and does not exist, is made with
+                as many partitions as this stream's.
         """
-        if isinstance(topic, str):
-            raise TypeError(f'through needs a topic: app.topic({topic!r}, …), not a name')
-        return self._hop(f'through-{topic.name}', topic, None, None, None)
+        name = topic if isinstance(topic, str) else topic.name
+        return self._hop(f'through-{name}', topic, None, None, None)
 
     def _hop(
         self,
         name: str,
-        topic: Source | None,
+        topic: Source | str | None,
         key: Key | None,
         key_type: Any,
         partitions: int | None,
@@ -127,7 +127,8 @@ class Stream(Readable):
 
         def make(prefix: str) -> Hop:
             if topic is not None:
-                return Hop(name, source, topic, key, steps, mover=f'{prefix}-{name}')
+                target = source.between(topic, kind) if isinstance(topic, str) else topic
+                return Hop(name, source, target, key, steps, mover=f'{prefix}-{name}')
             target = source.derive(
                 f'{prefix}-{name}-repartition',
                 key_type=key_type,
@@ -251,12 +252,13 @@ class Stream(Readable):
         """Return the same stream; each value is sent to these, too, with its key.
 
         Args:
-            channels: Topics, channels, agents.
+            channels: Topics or their names, channels, agents.
 
         Raises:
             TypeError: One of them takes no values.
         """
-        for channel in channels:
-            if not hasattr(channel, 'send'):
-                raise TypeError(f'{channel!r} takes no values; echo sends to topics and the like')
-        return self._with(Echo(channels))
+        targets = [self.source.named(one) if isinstance(one, str) else one for one in channels]
+        for target in targets:
+            if not hasattr(target, 'send'):
+                raise TypeError(f'{target!r} takes no values; echo sends to topics and the like')
+        return self._with(Echo(tuple(targets)))

@@ -34,8 +34,12 @@ class Outlet(Protocol):
     """What sends records that belong to no event."""
 
     on_produce_message: Signal
+    topics: dict[str, Topic]
 
     async def append(self, record: NewRecord) -> RecordMetadata: ...
+
+    def topic(self, topic: str) -> Topic:
+        """Return the topic of a name."""
 
     def prefixed(self, name: str) -> str:
         """Return a name of the application's own."""
@@ -173,6 +177,17 @@ class Topic:
             internal=True,
             like=self,
         )
+
+    def named(self, name: str) -> Topic:
+        """Return another topic of the application."""
+        return self._outlet.topic(name)
+
+    def between(self, name: str, kind: Kind) -> Topic:
+        """Return the topic of a name, for values from here; one that is not declared is like this.
+
+        It is no internal one: whoever has named it may read it elsewhere, too.
+        """
+        return between(self._outlet, name, self.key_type, kind, like=self)
 
     def paired(self, name: str, left: Kind, right: Kind) -> Topic:
         """Return an internal topic for pairs of values from here and from another one."""
@@ -318,6 +333,23 @@ def _header(name: str, value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     raise errors.EncodeError(f'Header {name}: text or bytes are needed, not {value!r}')
+
+
+def between(
+    outlet: Outlet, name: str, key_type: Any, kind: Kind, like: Named | None = None
+) -> Topic:
+    """Return the topic of a name; one that is not declared takes values of a kind."""
+    known = outlet.topics.get(name)
+    if known is None:
+        known = outlet.topics[name] = Topic(
+            name,
+            outlet,
+            key_type=key_type,
+            value_type=kind.annotation,
+            value_serializer=kind.serializer,
+            like=like,
+        )
+    return known
 
 
 def _is_object(data: object) -> bool:

@@ -43,7 +43,8 @@ class Topics:
             JournalError: The broker refuses.
         """
         for topic in topology.topics.values():
-            if topic.name in self._own or not (topic.internal or topic.options.partitions):
+            wanted = topic.internal or topic.options.partitions or topic.like is not None
+            if topic.name in self._own or not wanted:
                 continue
             count: int | None = self._settings.topic_partitions
             if topic.like is not None and topic.options.partitions is None:

@@ -6,6 +6,8 @@ import pytest
 
 from service_scaffold import errors
 from service_scaffold.journal.memory_log import LogRecord
+from service_scaffold.streams.driver import drive
+from service_scaffold.streams.records import Record
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.topology import Topology
 
@@ -57,7 +59,7 @@ def test_an_agent_that_cannot_be(app):
         app.agent(sink='audit')
 
 
-async def test_an_event_goes_to_topics_not_names(app):
+async def test_an_event_of_nobody_goes_to_topics_not_names(app):
     event = app.topic('orders').decode(LogRecord('orders', 0, 0, 0, None, b'1', ()))
     with pytest.raises(TypeError, match=r"app\.topic\('copies'\)"):
         await event.forward('copies')
@@ -65,8 +67,42 @@ async def test_an_event_goes_to_topics_not_names(app):
         await event.send('copies', value=1)
 
 
-def test_a_stream_goes_through_topics_not_names(app):
-    with pytest.raises(TypeError, match=r"app\.topic\('between'"):
-        app.topic('orders').stream().through('between')
+def test_what_takes_no_values_is_refused(app):
     with pytest.raises(TypeError, match='takes no values'):
-        app.topic('orders').stream().echo('copies')
+        app.topic('orders').stream().echo(5)
+
+
+class Order(Record):
+    account: str
+    amount: int
+
+
+@pytest.mark.parametrize('guarantee', ['at_least_once', 'exactly_once'])
+@pytest.mark.parametrize('inside', [False, True])
+async def test_names_stand_for_topics(guarantee, inside):
+    app = Topology(StreamSettings('shop', guarantee=guarantee))
+    orders, found = app.topic('orders', value_type=Order, partitions=3), []
+
+    declared = orders.stream().echo('copies').through('between')
+    declared = declared.group_by(Order.account, topic='by-account')
+
+    @app.agent(orders if inside else declared)
+    async def work(stream):
+        if inside:
+            stream = stream.echo('copies').through('between')
+            stream = stream.group_by(Order.account, topic='by-account')
+        async for event in stream.events():
+            found.append((event.topic, event.key, event.value))
+            await event.send('sent', key=event.key, value=event.value.amount)
+            await event.forward('forwarded')
+
+    async with drive(app) as t:
+        await t.send(orders, Order(account='a', amount=5), key='k')
+        await t.settle()
+        assert found == [('by-account', 'a', Order(account='a', amount=5))]
+        assert [event.value['amount'] for event in t.read('copies')] == [5]
+        assert [(event.key, event.value) for event in t.read('sent')] == [('a', 5)]
+        assert [event.value for event in t.read('forwarded')] == [{'account': 'a', 'amount': 5}]
+        assert len(t._broker.topics['between'].partitions) == 3
+        assert len(t._broker.topics['by-account'].partitions) == 3
+    assert not app.topics['between'].internal  # a reset leaves it alone
