@@ -66,7 +66,7 @@ async def ask(
     except errors.RemoteError as error:
         raise errors.MethodFailed(method, error.type, error.message) from error
     except errors.TransportError as error:
-        raise errors.AssetUnavailable(f'{asset} cannot be asked for {method}: {error}') from error
+        raise errors.AssetUnavailable(f'{asset} has not answered {method}: {error}') from error
     except TimeoutError:
         raise TimeoutError(f'{asset} has not answered {method} within {timeout_s:g} s') from None
     return answers.value_of(method, body)

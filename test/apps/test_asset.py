@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+import textwrap
+import threading
+import time
 from typing import Any
 
 import pytest
 
-from service_scaffold import assets
+from service_scaffold import assets, features
 from service_scaffold.apps import AssetApp
 from test.events.conftest import until
 
@@ -190,3 +194,190 @@ async def test_flags_count_though_they_are_read_when_everything_has_been_made() 
         assert mill.mode.value == 'EARLY'
     finally:
         await mill.stop()
+
+
+async def test_what_is_assigned_while_it_starts_is_not_overtaken_by_what_was_before() -> None:
+    mill = make(Mill)
+    mill.temperature = 1
+    mill.mode = 'EARLY'
+    starting = asyncio.ensure_future(mill.start())
+    while not mill.asset.writer.epoch:  # noqa: ASYNC110  # which is soon over
+        await asyncio.sleep(0)
+    mill.temperature = 2
+    await starting
+    assert (mill.temperature.value, mill.mode.value) == (2, 'EARLY')
+    proxy = await mill.open('mill-1')
+    await proxy.wait_for('temperature', lambda value: value == 2, timeout_s=5)
+    await mill.stop()
+    mill.temperature = 3
+    await mill.start()
+    assert mill.temperature.value == 3
+    await mill.stop()
+
+
+async def test_threads_assign_before_during_and_after_its_life() -> None:
+    mill = make(Mill)
+    ended = threading.Event()
+    count = 0
+
+    def work() -> None:
+        nonlocal count
+        while not ended.is_set():
+            count += 1
+            mill.temperature = count
+            time.sleep(0.0005)
+
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        await mill.start()
+        proxy = await mill.open('mill-1')
+        least = count
+        await proxy.wait_for('temperature', lambda value, least=least: value > least, timeout_s=5)
+        await mill.stop()
+    ended.set()
+    await working
+
+
+@pytest.mark.parametrize('loop', ['main_loop', 'async_main_loop'])
+async def test_a_newer_owner_does_not_end_a_loop_that_assigns(loop: str, unique: str) -> None:
+    rounds = 0
+
+    def work(self: Any) -> None:
+        nonlocal rounds
+        while not self.stopping.is_set():
+            rounds += 1
+            self.temperature = rounds
+            self.sleep(0.005)
+
+    async def work_async(self: Any) -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            self.temperature = rounds
+            await asyncio.sleep(0.005)
+
+    bus = {'host': '127.0.0.1', 'port': 0, 'eventbus_url': f'memory://{unique}'}
+    body = {loop: work if loop == 'main_loop' else work_async, 'temperature': assets.sample()}
+    older: Any = type('Older', (AssetApp,), body)('mill-1', **bus)
+    newer: Any = Mill('mill-1', **bus)
+    await older.start()
+    await newer.start()
+    await until(lambda: older.asset.fenced)
+    newer.temperature = -1
+    least = rounds
+    await until(lambda: rounds > least + 3)
+    with pytest.raises(assets.Fenced):
+        await older.set('temperature', 5)
+    assert newer.temperature.value == -1
+    assert not features.get_lifecycle(older.application).well
+    assert features.get_lifecycle(newer.application).well
+    await older.stop()
+    assert newer.avail.value == assets.AVAILABLE
+    await newer.stop()
+
+
+async def test_its_handler_of_signals_stops_it_from_any_thread() -> None:
+    mill = make(Mill)
+    running = asyncio.ensure_future(mill.async_run())
+    await until(lambda: mill.avail.value == assets.AVAILABLE)
+    await asyncio.to_thread(mill.signal_handler, 15, None)
+    assert await asyncio.wait_for(running, 10) == 0
+    assert mill.stopped == 1
+
+
+async def test_the_last_hook_may_be_async_and_its_failure_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def last(self: Any) -> None:
+        await asyncio.sleep(0)
+        assert self.avail.value == assets.UNAVAILABLE
+        raise ZeroDivisionError('in the last hook')
+
+    mill = make(type('Last', (Mill,), {'app_event_loop_stopped': last}))
+    await mill.start()
+    await mill.stop()
+    assert 'ZeroDivisionError: in the last hook' in caplog.text
+
+
+async def test_its_banner_may_be_its_own_and_comes_before_anything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def banner(self: Any) -> None:
+        print('Hello from', self.asset.id, self.avail.value)
+
+    mill = make(type('Polite', (Mill,), {'welcome_banner': banner}))
+    await mill.start()
+    await mill.stop()
+    assert capsys.readouterr().out == 'Hello from mill-1 UNAVAILABLE\n'
+
+
+async def test_a_thread_that_does_not_end_is_left_behind_and_does_no_harm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = threading.Event()
+
+    def work(self: Any) -> None:
+        while not ended.wait(0.01):
+            self.temperature = 1
+
+    keywords = {'shutdown_timeout_s': 2}
+    mill = make(
+        type('Stubborn', (AssetApp,), {'main_loop': work, 'temperature': assets.sample()}),
+        **keywords,
+    )
+    await mill.start()
+    await mill.stop()
+    ended.set()
+    assert 'main_loop has not ended within' in caplog.text
+
+
+async def test_without_a_bus_it_starts_is_not_ready_and_stops_at_once() -> None:
+    mill = Mill('mill-1', host='127.0.0.1', port=0, eventbus_url='mqtt://127.0.0.1:9')
+    running = asyncio.ensure_future(mill.async_run())
+    await until(lambda: mill.address is not None)
+    lifecycle = features.get_lifecycle(mill.application)
+    await until(lambda: lifecycle.state == 'running')
+    assert not lifecycle.ready
+    mill.temperature = 20
+    assert mill.temperature.value == 20
+    began = time.monotonic()
+    mill.signal_handler(15, None)
+    assert await asyncio.wait_for(running, 10) == 0
+    assert time.monotonic() - began < 3
+
+
+async def test_a_program_with_a_method_that_hangs_ends_in_time() -> None:
+    source = """
+        import threading
+        from service_scaffold import assets
+        from service_scaffold.apps import AssetApp
+
+        class Mill(AssetApp):
+            @assets.method
+            def hang(self) -> None:
+                print('hanging', flush=True)
+                threading.Event().wait()
+
+            async def async_main_loop(self) -> None:
+                mill = await self.open('mill-1')
+                await mill.request('hang')
+
+        Mill('mill-1', host='127.0.0.1', port=0, test_mode=True, shutdown_timeout_s=2).run([])
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, '-c', textwrap.dedent(source), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            while b'hanging' not in await process.stdout.readline():
+                pass
+            began = time.monotonic()
+            process.terminate()
+            await process.wait()
+        assert time.monotonic() - began < 6
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -354,6 +354,7 @@ async def _called(asset: assets.AssetProxy, method: str, **arguments: object) ->
             with contextlib.suppress(TimeoutError, assets.AssetUnavailable):
                 await asset.request(method, timeout_s=1, **arguments)
                 return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_broker_restarts_under_owner_and_watcher_and_is_gone_when_they_stop(
