@@ -94,7 +94,7 @@ class Stream:
         """Send `data`, after the head if it is the first; return when there is room for more.
 
         Raises:
-            ConnectionResetError: The client has gone, or receives nothing.
+            Gone: The client has left, or receives nothing.
         """
         try:
             async with asyncio.timeout(self._stall_s):
@@ -104,6 +104,8 @@ class Stream:
             if self._request.transport is not None:
                 self._request.transport.abort()  # close() would wait for the client
             raise Gone(f'the client has received nothing for {self._stall_s:g} s') from error
+        except ConnectionResetError as error:
+            raise Gone('the client has left') from error
 
     async def finish(self, head: Head) -> web.StreamResponse:
         """Send what is left to be sent, and return the response."""
