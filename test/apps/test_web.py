@@ -167,3 +167,76 @@ async def test_a_taken_port_ends_it_before_anything_is_announced() -> None:
         second = Site('second', host='127.0.0.1', port=first.address[1], test_mode=True)
         assert await asyncio.wait_for(second.async_run(), 10) == 1
         assert second.avail.value == assets.UNAVAILABLE
+
+
+class Dashboard(WebAssetApp):
+    """The example of OpenFactory's documentation: a status, a background task, a method."""
+
+    status = assets.event('idle', tag='App.Status')
+    rounds = 0
+
+    def configure_routes(self) -> None:
+        @self.app.route('/')
+        def root() -> dict[str, Any]:
+            service = current_app.service_app  # type: ignore[attr-defined]
+            return {'status': service.status.value}
+
+        @self.app.route('/fail')
+        def fail() -> str:
+            raise ZeroDivisionError('in a view')
+
+        @self.app.route('/ask')
+        def ask() -> dict[str, Any]:
+            return {'moved': self.sync.request('site', 'move_axis', x=1.5, y=2)}
+
+    @assets.method(description='Move axis')
+    def move_axis(self, x: float, y: float) -> list[float]:
+        return [x, y]
+
+    async def async_main_loop(self) -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            self.rounds += 1
+
+
+async def test_the_example_of_the_documentation_serves_while_its_loop_runs() -> None:
+    site = make(Dashboard)
+    async with served(site) as client:
+        async with client.get('/') as response:
+            assert await response.json() == {'status': 'idle'}
+        await site.set('status', 'busy')
+        async with client.get('/') as response:
+            assert await response.json() == {'status': 'busy'}
+        before = site.rounds
+        async with client.get('/ask') as response:
+            assert await response.json() == {'moved': [1.5, 2.0]}
+        await asyncio.wait_for(_grows(site, before), 5)
+
+
+async def _grows(site: Dashboard, before: int) -> None:
+    while site.rounds <= before:  # noqa: ASYNC110  # its own loop counts
+        await asyncio.sleep(0.01)
+
+
+async def test_a_view_that_raises_is_a_500_and_harms_nothing_else() -> None:
+    site = make(Dashboard)
+    async with served(site) as client:
+        async with client.get('/fail') as response:
+            assert response.status == 500
+            assert 'in a view' not in await response.text()
+        async with client.get('/') as response:
+            assert response.status == 200
+        assert site.avail.value == assets.AVAILABLE
+
+
+async def test_a_loop_that_raises_ends_the_site_with_status_1_and_says_so() -> None:
+    async def crash(self: Any) -> None:
+        raise ZeroDivisionError('too fast')
+
+    site = make(type('Crashing', (Dashboard,), {'async_main_loop': crash}))
+    assert await asyncio.wait_for(site.async_run(), 10) == 1
+    assert site.avail.value == assets.UNAVAILABLE
+
+
+async def test_it_listens_on_all_interfaces_unless_told() -> None:
+    assert Dashboard('site', test_mode=True).config['host'] == '0.0.0.0'
