@@ -85,8 +85,11 @@ class Retained:
         connection = self._up()
         reader = _Reader(f'{self._marks}/{secrets.token_hex(8)}')
         self._readers.append(reader)
+        marking: asyncio.Future[None] | None = None
         try:
             await self._subscribe(connection, reader)
+            # Not awaited: a broker whose queue is full drops its answers, too.
+            marking = asyncio.ensure_future(self._mark(connection, reader))
             while True:
                 await reader.wait(None if reader.ended else self._limit_s, self._filter)
                 batch, ended = reader.take()
@@ -97,20 +100,35 @@ class Retained:
                     yield None
         finally:
             self._readers.remove(reader)
+            if marking is not None:
+                marking.cancel()
             if not self._readers:
                 connection.unsubscribe_soon(self._filter)
 
     async def _subscribe(self, connection: Connection, reader: _Reader) -> None:
         for text in (reader.marker, self._filter):
-            refused = await connection.subscribe({text: None})
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    refused = await connection.subscribe({text: None})
+            except TimeoutError:
+                raise errors.ConnectionLost(
+                    f'{connection} has not answered for {self._limit_s:g} s: {text!r}'
+                ) from None
             if refused:
                 raise refused[text]
+
+    async def _mark(self, connection: Connection, reader: _Reader) -> None:
+        """Publish the reader's marker; what becomes of it is told to the reader only."""
         mark = Message(reader.marker, '', b'')
-        failed = await connection.publish([mark], _mark, Progress())
+        try:
+            failed = await connection.publish([mark], _mark, Progress())
+        except errors.EventError as error:
+            reader.end(error)
+            return
         if failed:
-            raise errors.BindingRefused(f'{connection} takes nothing on {self._marks}/+') from (
-                failed[0]
-            )
+            refusal = errors.BindingRefused(f'{connection} takes nothing on {self._marks}/+')
+            refusal.__cause__ = failed[0]
+            reader.end(refusal)
 
     def _encode(self, message: Message) -> Outgoing:
         return self.topic(message.routing), message.body, self._properties, True
@@ -180,9 +198,12 @@ class _Reader:
 
         Raises:
             ConnectionLost: The connection has ended, or nothing came in time.
+            BindingRefused: The broker refuses our marker.
         """
         while not self._arrived and self._end_at is None:
             if self._reason is not None:
+                if isinstance(self._reason, errors.BindingRefused):
+                    raise self._reason
                 raise errors.ConnectionLost(str(self._reason)) from self._reason
             self._waiter = asyncio.get_running_loop().create_future()
             try:

@@ -21,7 +21,7 @@ class Peer:
 
     Args:
         connack: Reason code and properties of the answer to CONNECT.
-        suback: Reason code for every subscription.
+        suback: Reason code for every subscription; None answers none.
         puback: Reason code for every message; None answers none.
 
     Attributes:
@@ -29,7 +29,7 @@ class Peer:
         acknowledged: The packet ids of the acknowledgements that have come.
     """
 
-    def __init__(self, *, connack=(0, b''), suback=1, puback: int | None = 0) -> None:
+    def __init__(self, *, connack=(0, b''), suback: int | None = 1, puback: int | None = 0) -> None:
         self.connack = connack
         self.suback = suback
         self.puback = puback
@@ -75,6 +75,8 @@ class Peer:
             writer.write(packet(CONNACK, bytes([0, code, len(properties)]) + properties))
         elif kind in (SUBSCRIBE, UNSUBSCRIBE):
             answer = SUBACK if kind == SUBSCRIBE else UNSUBACK
+            if self.suback is None:
+                return
             writer.write(packet(answer, body[:2] + bytes([0, self.suback])))
         elif kind == PINGREQ:
             self.pings += 1

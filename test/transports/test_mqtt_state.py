@@ -109,11 +109,29 @@ class TestBrokers:
                 assert await changes.take(2) == [('mill/b', b'late'), ('mill/a', b'newer')]
             await transport.close()
 
-    async def test_an_end_that_does_not_come_is_waited_for_within_limits(self):
-        async with Peer() as peer:
+    @pytest.mark.parametrize(
+        ('answers', 'why'),
+        [
+            ({}, 'not the end'),
+            ({'puback': None}, 'not the end'),
+            ({'suback': None}, 'not answered'),
+        ],
+        ids=['no marker', 'no confirm', 'no subscription'],
+    )
+    async def test_an_end_that_does_not_come_is_waited_for_within_limits(self, answers, why):
+        """Mosquitto drops its own answers, too, when a client's queue is full."""
+        async with Peer(**answers) as peer:
             transport = await self.connected(peer, 0.3)
             async with following(transport) as changes:
-                with pytest.raises(errors.ConnectionLost, match='not the end'):
+                with pytest.raises(errors.ConnectionLost, match=why):
+                    await asyncio.wait_for(changes.next(), 5)
+            await transport.close()
+
+    async def test_a_refused_marker_is_told(self):
+        async with Peer(puback=0x87) as peer:
+            transport = await self.connected(peer)
+            async with following(transport) as changes:
+                with pytest.raises(errors.BindingRefused, match='takes nothing on'):
                     await changes.next()
             await transport.close()
 
