@@ -96,16 +96,24 @@ class MainLoop(features.ServiceFeature):
                 await self._run()
             elif self._blocking is not None:
                 await self._in_thread(self._blocking)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and not error.code:
+                self._end()
+                return
             if self._stopping.is_set():
                 LOGGER.warning('The main loop has ended with an error while stopping: %r', error)
                 return
             LOGGER.exception('An error occurred in the main loop; stopping')
-            features.get_lifecycle(self.app).fail(error)
+            features.get_lifecycle(self.app).fail(
+                error if isinstance(error, Exception) else RuntimeError(f'ended with {error!r}')
+            )
         else:
-            if not self._stopping.is_set():
-                LOGGER.info('The main loop has returned; stopping')
-                self._stop()
+            self._end()
+
+    def _end(self) -> None:
+        if not self._stopping.is_set():
+            LOGGER.info('The main loop has returned; stopping')
+            self._stop()
 
     async def _own(self, asset: OwnedAsset) -> None:
         """Publish the asset, and make it available once the service serves."""

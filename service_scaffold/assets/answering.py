@@ -56,7 +56,7 @@ class Answering:
         try:
             value = await method.call(checked, pool)
             return Answer(value=records.check_value(self._asset, name, value))
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, SystemExit) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise  # it is we who are cancelled, not something that the method has awaited

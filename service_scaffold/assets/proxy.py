@@ -78,7 +78,7 @@ class AssetProxy:
 
     def attributes(self, kind: Kind | None = None) -> dict[str, Attribute]:
         """Return the attributes by id, those of one kind or all."""
-        found = {id: self._view.attribute(id) for id in self}
+        found = self._view.attributes()
         return {id: one for id, one in found.items() if kind in (None, one.kind)}
 
     @property

@@ -41,7 +41,7 @@ class View:
         return attribute in self.records
 
     def __iter__(self) -> Iterator[str]:
-        return (id for id in list(self.records) if not id.startswith((ABOVE, BELOW)))
+        return (id for id in list(self.records) if _is_attribute(id))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -101,6 +101,11 @@ class View:
             )
         return self.shown(id, record)
 
+    def attributes(self) -> dict[str, Attribute]:
+        """Return all attributes by id."""
+        records = list(self.records.items())
+        return {id: self.shown(id, record) for id, record in records if _is_attribute(id)}
+
     def get(self, id: str) -> Attribute:
         """Return one attribute; one whose fields say UNAVAILABLE when there is none of that id."""
         record = self.records.get(id)
@@ -140,7 +145,8 @@ class View:
         self.records[id] = record
         if id == AVAIL and (known is None or known.host != record.host):
             self.lost_at = None
-        self.tell(id)
+        if _is_attribute(id):
+            self.tell(id)
         return True
 
     def tell(self, id: str) -> None:
@@ -151,3 +157,8 @@ class View:
         for watch in tuple(self.watches):
             if watch.wants(shown):
                 watch.tell(shown)
+
+
+def _is_attribute(id: str) -> bool:
+    """Return whether a record is one to see, and no reference."""
+    return not id.startswith((ABOVE, BELOW))

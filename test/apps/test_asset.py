@@ -110,6 +110,23 @@ async def test_a_loop_that_raises_is_logged_once_and_ends_with_status_1(
     assert sum('main loop; stopping' in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.parametrize(('code', 'status'), [(None, 0), (0, 0), (3, 1)])
+@pytest.mark.parametrize('loop', ['main_loop', 'async_main_loop'])
+async def test_a_loop_that_exits_ends_the_application_in_order(
+    loop: str, code: int | None, status: int
+) -> None:
+    def leave(self: AssetApp) -> None:
+        sys.exit(code)
+
+    async def leave_async(self: AssetApp) -> None:
+        sys.exit(code)
+
+    body = {loop: leave if loop == 'main_loop' else leave_async}
+    app = make(type('Leaving', (AssetApp,), body))
+    assert await app.async_run() == status
+    assert app.avail.value == assets.UNAVAILABLE
+
+
 async def test_a_loop_that_returns_ends_with_status_0() -> None:
     async def end(self: AssetApp) -> None:
         return None

@@ -153,6 +153,8 @@ async def test_references_are_seen_on_both_sides_and_end_with_the_asset(
     mill = await assets.add(owner, id_('mill-1'))
     watcher = await start('watcher')
     seen = await assets.open(watcher, id_('mill-1'))
+    told: list[str] = []
+    (await assets.open(watcher, id_('tool-7'))).subscribe(lambda one: told.append(one.id))
     await tool.link(below=id_('mill-1'))
     await tool.link(below=id_('mill-1'))
     assert tool.above == {id_('mill-1')}
@@ -163,6 +165,7 @@ async def test_references_are_seen_on_both_sides_and_end_with_the_asset(
     await tool.forget()
     assert mill.below == set()
     await until(lambda: not seen.below)
+    assert told == []  # references are no attributes
     assert not (await assets.open(watcher, id_('tool-7'))).known
 
 

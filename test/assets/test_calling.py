@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -48,6 +49,12 @@ class Machine:
     async def bad_request(self) -> None:
         raise assets.BadRequest('not that one', ('x: no',))
 
+    def leaves(self) -> None:
+        sys.exit(3)
+
+    async def leaves_async(self) -> None:
+        sys.exit(3)
+
     def large(self) -> str:
         return 'x' * 1_000_000
 
@@ -56,7 +63,16 @@ async def test_whatever_a_method_raises_or_returns_the_caller_is_told(
     start: StartService, id_: Named
 ) -> None:
     machine = Machine()
-    names = ('stop_iteration', 'cancelled', 'no_json', 'unavailable', 'bad_request', 'large')
+    names = (
+        'stop_iteration',
+        'cancelled',
+        'no_json',
+        'unavailable',
+        'bad_request',
+        'large',
+        'leaves',
+        'leaves_async',
+    )
     methods = {name: getattr(machine, name) for name in names}
     await assets.add(await start('owner'), id_('mill-1'), methods={**methods, 'move': move})
     mill = await assets.open(await start('watcher'), id_('mill-1'))
@@ -67,6 +83,8 @@ async def test_whatever_a_method_raises_or_returns_the_caller_is_told(
         'unavailable': 'AssetUnavailable',
         'bad_request': 'BadRequest',
         'large': 'EncodeError',
+        'leaves': 'SystemExit',
+        'leaves_async': 'SystemExit',
     }.items():
         for _ in range(2):  # and it can be called again
             with pytest.raises(assets.MethodFailed) as caught:
