@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class AgentStats:
         retried: Attempts that were made again.
         skipped: Events dropped because an error hook said so.
         dead_lettered: Events in the dead letters.
+        last_error: What it failed with last.
     """
 
     processed: int = 0
@@ -41,6 +43,7 @@ class AgentStats:
     retried: int = 0
     skipped: int = 0
     dead_lettered: int = 0
+    last_error: Exception | None = None
 
 
 class Agent(Askable):
@@ -53,7 +56,6 @@ class Agent(Askable):
         sinks: Where its results go: topics, agents, or functions.
         group: The application's id.
         stats: Counts.
-        last_error: What it failed with last.
         refusals: What the log has not taken.
     """
 
@@ -86,10 +88,10 @@ class Agent(Askable):
         self.on_error = ErrorHook(on_error)
         self.help = help or inspect.getdoc(body) or ''
         self.stats = AgentStats()
-        self.last_error: Exception | None = None
         self.on_rest: Callable[[], None] | None = None
         self.trial: Callable[[Agent], Any] | None = None
         self.refusals = Refusals()
+        self._twins: dict[str, Agent] = {}
 
     def __repr__(self) -> str:
         return f'<Agent {self.name}>'
@@ -101,6 +103,11 @@ class Agent(Askable):
     def topic(self) -> Source:
         """The topic that values are sent to for this agent."""
         return self.plan.root
+
+    @property
+    def last_error(self) -> Exception | None:
+        """What it failed with last."""
+        return self.stats.last_error
 
     def add_sink(self, sink: Any) -> None:
         """Send results there too, from now on."""
@@ -120,6 +127,27 @@ class Agent(Askable):
         if self.trial is None:
             raise errors.StreamError(f'Agent {self.name} belongs to no application')
         return self.trial(self)
+
+    # Where it reads several topics
+
+    def spread(self) -> Sequence[Agent]:
+        """Return it once for each topic that it reads by itself; see `Several`."""
+        topics = self.plan.input.members
+        if not topics:
+            return (self,)
+        for topic in topics:
+            if topic.name not in self._twins:
+                self._twins[topic.name] = self._twin(topic)
+        return [self._twins[topic.name] for topic in topics]
+
+    def _twin(self, topic: Source) -> Agent:
+        twin = copy(self)  # with the same counts, sinks and error hook
+        twin.plan, twin._declared = self.plan.reading(topic), self._declared.reading(topic)
+        return twin
+
+    def gather(self) -> None:
+        """Forget how it was spread: something about it changes."""
+        self._twins = {}
 
     # For its lanes
 

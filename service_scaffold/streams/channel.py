@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from service_scaffold import codecs, errors
@@ -83,6 +83,7 @@ class Channel:
     acks = True
     here = True
     internal = False
+    members: Sequence[Topic] | None = None
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.layout import used_by
 from service_scaffold.streams.leader import lead
-from service_scaffold.streams.plan import Hop
+from service_scaffold.streams.plan import Hop, Plan
 from service_scaffold.streams.tables.buffer import JoinBuffer
 from service_scaffold.streams.tables.table import Table
 from service_scaffold.streams.tables.table_join import TableJoin
@@ -169,7 +169,7 @@ def first_line(text: str) -> str:
 
 def _agent(found: Description, agent: Agent) -> None:
     node = found.node('agent', agent.name, **agent_details(agent))
-    for source in agent.plan.inputs:
+    for source in _inputs(agent.plan):
         found.edge(_source(found, source), node, 'reads')
     for table in used_by(agent):
         found.edge(node, _table(found, table), 'uses')
@@ -211,12 +211,17 @@ def _named_topics(agent: Agent) -> Iterator[Any]:
             yield value
 
 
+def _inputs(plan: Plan) -> list[Any]:
+    """Return the topics that are read, one by one."""
+    return [one for source in plan.inputs for one in source.members or (source,)]
+
+
 def _hop(found: Description, hop: Hop) -> None:
     changelog = None if hop.table is None else hop.table.changelog
     kind = 'join' if hop.joins else 'mover'
     details = {} if changelog is None else {'changelog': changelog}
     node = found.node(kind, hop.mover, **details)
-    for source in hop.plan.inputs:
+    for source in _inputs(hop.plan):
         found.edge(_source(found, source), node, 'joins' if hop.joins else 'reads')
     for table in hop.plan.tables:
         if not is_own(table):

@@ -258,7 +258,7 @@ class Driver:
         if not worker.ready.is_set() or worker.routines.busy:
             await asyncio.sleep(0.001)
             return False
-        if session.layout is not None and session.layout.missing:
+        if session.expecting:
             await session.look()
         if not _has_all(session):  # a topic has just been made
             await asyncio.sleep(0)

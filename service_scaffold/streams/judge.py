@@ -63,7 +63,7 @@ class Judge:
         """Judge what the lane has in hand; its effects are dropped already."""
         agent = self._lane.agent
         agent.stats.failed += 1
-        agent.last_error = error
+        agent.stats.last_error = error
         if isinstance(error, BLAMELESS):
             self._lane.stop(error)
         elif self._lane.current:

@@ -117,6 +117,11 @@ class Lane:
         return len(self._queue)
 
     @property
+    def in_flight(self) -> int:
+        """How many events the body has in hand, to be acknowledged by hand or not."""
+        return len(self._hand.unfinished)
+
+    @property
     def unacked(self) -> bool:
         """Whether there are events that the body has to acknowledge."""
         return self._hand.unacked

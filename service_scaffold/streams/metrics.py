@@ -36,7 +36,7 @@ Samples = Sequence[tuple[Labels, float]]
 def of_topology(topology: Topology) -> Iterator[Family | Histogram]:
     """Yield what is counted from the start of the process, whatever the connection does."""
     app = topology.id
-    agents = [*topology.running, *topology.local]
+    agents = topology.all_agents
     for name, help in _AGENT_COUNTERS:
         samples = [((app, agent.name), getattr(agent.stats, name)) for agent in agents]
         yield _counter(name, help, ('agent',), samples)
@@ -114,8 +114,8 @@ def _of_tasks(topology: Topology, session: Session) -> Iterator[Family]:
         'Events in hand: a body is busy with them, or waits before another attempt.',
         ('agent',),
         [
-            *(((app, agent.name), 0) for agent in topology.running),
-            *(((app, lane.agent.name), len(lane.current)) for lane in session.lanes),
+            *(((app, agent.name), 0) for agent in topology.all_agents if not agent.topic.here),
+            *(((app, lane.agent.name), lane.in_flight) for lane in session.lanes),
         ],
     )
 

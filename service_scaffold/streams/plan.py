@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from service_scaffold.streams.event import Acks, Event, Sends
@@ -17,6 +17,9 @@ class Source(Sends, Protocol):
     name: str
     acks: bool
     here: bool
+
+    @property
+    def members(self) -> Sequence[Source] | None: ...
 
     @property
     def prefixed(self) -> str: ...
@@ -142,6 +145,10 @@ class Plan:
         self.feeds = tuple(feeds)
         self._others = tuple(others)
         self.inputs = tuple(dict.fromkeys((self.input, *self._others)))
+        if len(self.inputs) > 1:
+            for source in self.inputs:
+                if source.members is not None:
+                    source.paired('', source.kind, source.kind)  # says that it cannot be
         self.decode: Callable[[Any, Acks], Event] = (
             self.input.decode if len(self.inputs) == 1 else self._decode
         )
@@ -156,6 +163,10 @@ class Plan:
             if topic.name == record.topic:
                 return topic.decode(record, lane)
         raise KeyError(record.topic)
+
+    def reading(self, source: Source) -> Plan:
+        """Return the same for another source, without any hops."""
+        return Plan(source, steps=self.steps, tables=self.tables)
 
     def through(self, hops: tuple[Hop, ...], tables: tuple[Any, ...] = ()) -> Plan:
         """Return the same with other hops, and with more tables."""

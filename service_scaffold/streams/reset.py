@@ -16,12 +16,11 @@ from service_scaffold.journal.base import Journal, RebalanceListener, TopicParti
 from service_scaffold.streams.registry import workers_topic
 from service_scaffold.streams.stores import claim, files
 from service_scaffold.streams.stores.directory import held_by
+from service_scaffold.streams.topics import OWN_SUFFIXES
 from service_scaffold.streams.topology import Topology
 
 GONE_S = 15.0
 LOOK_EVERY_S = 0.05
-OWN_SUFFIXES = ('-changelog', '-repartition', '-pairs')
-"""How the names of topics between agents, and of changelogs, end."""
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,7 @@ class Session:
         """See which topics there are, and take part in sharing those that are read."""
         assert self._member is not None
         assert self._feeding is not None
+        await self.topics.match(self._topology)
         await self.topics.create_own(self._topology)
         topology = self._topology
         counts = await self._journal.partitions(topology.sources)
@@ -220,10 +221,15 @@ class Session:
         return '' if self.joined.is_set() else self._workplace.member_id
 
     async def _look_now_and_then(self) -> None:
-        while self.layout is None or self.layout.missing:
+        while self.expecting:
             await self._clock.sleep(self._settings.look_s)
             await self.look()
         await asyncio.get_running_loop().create_future()
+
+    @property
+    def expecting(self) -> bool:
+        """Whether topics may still come that are to be read."""
+        return self.layout is None or bool(self.layout.missing or self._topology.patterns)
 
     async def restart(self, task: Task) -> None:
         """Close a task, and begin it again at what is committed."""

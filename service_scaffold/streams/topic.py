@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -111,6 +111,8 @@ class Topic:
     """
 
     here = False
+    members: Sequence[Topic] | None = None
+    """What it stands for, where it is no topic itself; see `Several`."""
 
     def __init__(
         self,
@@ -165,6 +167,11 @@ class Topic:
         """What values it has."""
         return Kind(self._serializers[1], self.value_type)
 
+    @property
+    def model(self) -> Topic | None:
+        """What those derived from it have as many partitions as."""
+        return self
+
     def derive(self, name: str, *, key_type: Any, partitions: int | None, kind: Kind) -> Topic:
         """Return an internal topic for values from here by another key."""
         return Topic(
@@ -175,7 +182,7 @@ class Topic:
             value_serializer=kind.serializer,
             options=TopicOptions(partitions=partitions),
             internal=True,
-            like=self,
+            like=self.model,
         )
 
     def named(self, name: str) -> Topic:
@@ -187,7 +194,7 @@ class Topic:
 
         It is no internal one: whoever has named it may read it elsewhere, too.
         """
-        return between(self._outlet, name, self.key_type, kind, like=self)
+        return between(self._outlet, name, self.key_type, kind, like=self.model)
 
     def paired(self, name: str, left: Kind, right: Kind) -> Topic:
         """Return an internal topic for pairs of values from here and from another one."""
@@ -198,7 +205,7 @@ class Topic:
             key_serializer=self._serializers[0],
             value_serializer=PairSerializer(left.coder, right.coder),
             internal=True,
-            like=self,
+            like=self.model,
         )
 
     def stream(self) -> Stream:

@@ -6,10 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 
 from service_scaffold.journal.base import Journal, TopicSpec
 from service_scaffold.streams.outbox import Passing
+from service_scaffold.streams.registry import workers_topic
 from service_scaffold.streams.settings import StreamSettings
 from service_scaffold.streams.tables.table import Table
 from service_scaffold.streams.topology import Topology
 
+OWN_SUFFIXES = ('-changelog', '-repartition', '-pairs')
+"""How the names of topics between agents, and of changelogs, end."""
 PARTITIONS = 4
 """Of a topic for which nobody has said a number, where the broker has no default of its own."""
 
@@ -55,6 +58,20 @@ class Topics:
                 topic.name, count, self._settings.topic_replicas
             )
         await self._create([spec for name, spec in self._own.items() if name not in self._known])
+
+    async def match(self, topology: Topology) -> None:
+        """See which topics match the patterns that agents read."""
+        if not topology.patterns:
+            return
+        names = await self._journal.topics()
+        prefix = topology.prefixed('')
+        own = {topic.name for topic in topology.topics.values() if topic.internal}
+        own.add(workers_topic(topology.id))
+        own.update(table.changelog for table in topology.tables.values())
+        own.update(n for n in names if n.startswith(prefix) and n.endswith(OWN_SUFFIXES))
+        own.update(name for name in names if topology.calls.is_own(name))
+        for pattern in topology.patterns:
+            pattern.match(names, own)
 
     async def _count(self, topic: str) -> int | None:
         made = self._own.get(topic)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from service_scaffold import errors
@@ -24,14 +27,13 @@ from service_scaffold.streams.rpc import Calls
 from service_scaffold.streams.runtime import Runtime
 from service_scaffold.streams.sending import Sending
 from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.several import Several
 from service_scaffold.streams.stream import Stream
 from service_scaffold.streams.tables import table as tables
 from service_scaffold.streams.tables.buffer import JoinBuffer
 from service_scaffold.streams.tables.kinds import TableKinds
 from service_scaffold.streams.topic import RecordMetadata, Topic, TopicOptions, check_guarantee
 from service_scaffold.streams.trial import trials
-
-Seconds = float
 
 
 class Topology(TableKinds, Leading, Duties, Channels, Sending):
@@ -47,6 +49,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         calls: What this process has asked its agents, and others of the same id.
         refusals: What the log has not taken.
         checkpoints: How many there were, and how long they took.
+        patterns: What stands for the topics whose names match one.
     """
 
     def __init__(self, settings: StreamSettings) -> None:
@@ -60,6 +63,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         self.calls = Calls(self)
         self.refusals = Refusals()
         self.checkpoints = CheckpointStats()
+        self.patterns: list[Several] = []
         self._rested = asyncio.Event()
         self._own_topics: list[Topic] = []
 
@@ -103,8 +107,9 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
 
     def topic(
         self,
-        topic: str,
-        *,
+        topic: str | None = None,
+        *more: str,
+        pattern: str | re.Pattern[str] | None = None,
         key_type: Any = None,
         value_type: Any = None,
         key_serializer: Any = None,
@@ -123,7 +128,11 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
     ) -> Topic:
         """Declare a topic; once more, with the same name, it is the same.
 
+        Several names, or a pattern, stand for several topics, to be read by agents; see `Several`.
+
         Args:
+            pattern: What whole names have to match. A topic that appears is read, too; dead
+                letters and topics of the application's own are left out.
             key_type, value_type: What keys and values are decoded into, and checked against.
             key_serializer, value_serializer: Codecs by name; default text and JSON.
             partitions: Given, a worker makes the topic if it is missing.
@@ -136,30 +145,57 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
 
         Raises:
             ConfigError: The guarantee is unknown, or more than the application's.
+            TypeError: There is neither a name nor a pattern, or both.
         """
+        if (topic is None) == (pattern is None):
+            raise TypeError('app.topic needs names, or pattern=')
+        options = {key: value for key, value in locals().items() if key in _OPTIONS}
+        if topic is None or more:
+            return self._several([] if topic is None else [topic, *more], pattern, options)
+        return self._one(topic, **options)
+
+    def _one(
+        self,
+        topic: str,
+        *,
+        root: str | None,
+        delivery_guarantee: str | None,
+        partitions: int | None,
+        replicas: int | None,
+        retention: Any,
+        compacting: bool | None,
+        deleting: bool | None,
+        config: Mapping[str, Any] | None,
+        **options: Any,
+    ) -> Topic:
         name = f'{root}{topic}' if root else topic
         guarantee = check_guarantee(name, delivery_guarantee, self.settings.guarantee)
         seconds = retention.total_seconds() if hasattr(retention, 'total_seconds') else retention
+        options['key_serializer'] = options['key_serializer'] or self.settings.key_serializer
+        options['value_serializer'] = options['value_serializer'] or self.settings.value_serializer
         made = Topic(
             name,
             self,
-            key_type=key_type,
-            value_type=value_type,
-            key_serializer=key_serializer or self.settings.key_serializer,
-            value_serializer=value_serializer or self.settings.value_serializer,
             options=TopicOptions(
                 partitions, replicas, seconds, compacting, deleting, dict(config or {})
             ),
-            internal=internal,
             guarantee=guarantee,
-            acks=acks,
-            maxsize=maxsize,
+            **options,
         )
         known = self.topics.setdefault(name, made)
-        if known is not made and (key_type or value_type or partitions):
+        if known is not made and (options['key_type'] or options['value_type'] or partitions):
             self.topics[name] = made  # the later declaration says more
             return made
         return known
+
+    def _several(self, names: list[str], pattern: Any, options: dict[str, Any]) -> Several:
+        types = {name: options[name] for name in ('key_type', 'value_type')}
+        types['key_serializer'] = options['key_serializer'] or self.settings.key_serializer
+        types['value_serializer'] = options['value_serializer'] or self.settings.value_serializer
+        found = Several(self, names, pattern, partial(self.topic, **options), **types)
+        if pattern is not None:
+            self.patterns.append(found)
+        return found
 
     def prefixed(self, name: str) -> str:
         """Return a name of the application's own."""
@@ -178,15 +214,20 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
     @property
     def running(self) -> list[Agent]:
         """The declared agents, and those that move events for them; those of channels are not."""
-        return [agent for agent in self._all if not isinstance(agent.plan.input, Channel)]
+        return [one for agent in self._of_topics for one in agent.spread()]
+
+    @property
+    def _of_topics(self) -> list[Agent]:
+        return [agent for agent in self.all_agents if not isinstance(agent.plan.input, Channel)]
 
     @property
     def local(self) -> list[Agent]:
         """Agents of channels, which run once per worker."""
-        return [agent for agent in self._all if isinstance(agent.plan.input, Channel)]
+        return [agent for agent in self.all_agents if isinstance(agent.plan.input, Channel)]
 
     @property
-    def _all(self) -> list[Agent]:
+    def all_agents(self) -> list[Agent]:
+        """The declared agents, and those of our own, once each."""
         return [*self.agents.values(), *self.movers]
 
     # Agents
@@ -287,7 +328,8 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         default = DEFAULT if self.settings.ack_exceptions else UNACKNOWLEDGED
         for table in self.tables.values():
             table.choose = self.settings.partitioner
-        for agent in self.running:
+        for agent in self._of_topics:
+            agent.gather()
             agent.on_rest = self._rested.set
             agent.on_error.default = default
 
@@ -336,3 +378,11 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
                 f'{record.topic}: the application {self.id} is not running; send after its start'
             )
         return await self.runtime.append(record)
+
+
+_OPTIONS = frozenset(inspect.signature(Topology.topic).parameters) - {
+    'self',
+    'topic',
+    'more',
+    'pattern',
+}

@@ -76,7 +76,8 @@ class Trial:
             TimeoutError: It is still busy after 10 s.
         """
         at = self.clock.time() if timestamp is None else timestamp
-        source: Any = self.agent.plan.root
+        root = self.agent.plan.root
+        source: Any = root.members[0] if root.members else root
         record = self._numbered(source.record(key, value, None, at, headers))
         for hop in self.agent.plan.hops:
             moved = await self._moved(hop, source.decode(record))
