@@ -170,6 +170,7 @@ class AssetsFeature(features.ServiceFeature):
         known = self._clock.monotonic()
         await transport.presence.caught_up()
         self.mirror.judge(known)
+        self.mirror.doubt()
         self._complete.set()
         self._current.set()
 

@@ -145,7 +145,6 @@ class Mirror:
         missing = {}
         for view in self.known():
             missing[view.id] = {id for id in view.records if key_of(view.id, id) not in self._seen}
-            self._judge(view)  # who was there has to be seen again: it may have left meanwhile
         self._seen.clear()
         return {asset: ids for asset, ids in missing.items() if ids}
 
@@ -173,6 +172,14 @@ class Mirror:
                 del self._since[host]
                 if host not in self._present:
                     self._turn(host, lost=True)
+
+    def doubt(self) -> None:
+        """Give owners that were there before, and have not been seen again, time to show up.
+
+        They may have left while nobody listened here, which counts as no loss.
+        """
+        for view in tuple(self.known()):
+            self._judge(view)
 
     def _judge(self, view: View) -> None:
         """An asset has a new word on its owner."""

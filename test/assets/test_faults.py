@@ -263,6 +263,9 @@ async def test_an_owner_that_left_while_nobody_listened_is_not_available(hall: H
         feature.mirror.take(f'mill-1/{id}', records.encode(record))
     assert feature.mirror.end() == {}
     feature.mirror.judge(time.monotonic())
+    assert mill.available  # it may be on its way back, too
+    feature.mirror.doubt()
+    feature.mirror.judge(time.monotonic())
     assert not mill.available
 
 
