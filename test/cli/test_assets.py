@@ -80,6 +80,8 @@ async def test_a_method_is_called(mill: assets.OwnedAsset, run: Run) -> None:
     assert wrong.exit_code == 1
     assert 'x: missing' in wrong.stderr
     assert 'y: Expected `float`, got `str`' in wrong.stderr
+    reserved = await run('call', mill.id, 'move', 'x=1', 'queue=1')
+    assert (reserved.exit_code, 'queue: unknown argument' in reserved.stderr) == (1, True)
 
 
 @pytest.mark.parametrize('command', [['show', 'nobody'], ['call', 'nobody', 'move']])
