@@ -11,10 +11,10 @@ from aiohttp import web
 
 from service_scaffold.assets.proxy import AssetProxy
 from service_scaffold.assets.record import Attribute, Kind
+from service_scaffold.assets.watching import BUFFER
 
 ALIVE_S = 15.0
 """How often a comment is sent when nothing changes, so that nobody in between hangs up."""
-_LIMIT = 1000
 _HEADERS = {'Cache-Control': 'no-cache', 'X-Accel-Buffering': 'no'}
 
 
@@ -33,7 +33,7 @@ class Follower:
         self._asset = asset
         self._attribute = attribute
         self._kind = cast('Kind | None', kind)
-        self._waiting: asyncio.Queue[Attribute] = asyncio.Queue(_LIMIT)
+        self._waiting: asyncio.Queue[Attribute] = asyncio.Queue(BUFFER)
         self._overrun = asyncio.Event()
 
     async def send_to(self, request: web.Request, stopping: asyncio.Event) -> web.StreamResponse:

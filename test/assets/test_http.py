@@ -170,6 +170,14 @@ async def test_a_stream_has_the_present_state_then_each_change_and_ends_with_the
             assert (await response.content.read()).strip() == b''
 
 
+async def test_many_changes_at_once_are_no_reason_to_hang_up(hall: Hall) -> None:
+    async with hall.client.get(f'{BASE}/hall:1.mill/events?kind=sample') as response:
+        assert await _events(response, 1) == [('wear', 0.5)]
+        for number in range(5000):
+            hall.own.assign('wear', number)
+        assert await _events(response, 5000) == [('wear', number) for number in range(5000)]
+
+
 async def test_a_client_that_goes_is_let_go_without_a_word(
     hall: Hall, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -205,8 +213,8 @@ async def test_a_client_that_does_not_read_is_hung_up_on_when_it_falls_behind(
     view = assets.get_assets(hall.app).mirror.view('hall:1.mill')
     deaf = await _deaf(hall)
     await until(lambda: len(view.watches) == 1)
-    for number in range(6000):
-        hall.own.assign('wear', f'{number}' + 'x' * 2000)
+    for number in range(20_000):
+        hall.own.assign('wear', f'{number}' + 'x' * 900)
         if number % 100 == 0:
             await asyncio.sleep(0)
         if not view.watches:
