@@ -46,11 +46,8 @@ async def watcher(broker: Broker, unique: str) -> AsyncIterator[web.Application]
         ],
     )
     assets.setup(app)
-    try:
-        async with running(app):
-            yield app
-    finally:
-        await asyncio.to_thread(broker.start)
+    async with running(app):
+        yield app
 
 
 @pytest.fixture
