@@ -66,6 +66,7 @@ class AssetsFeature(features.ServiceFeature):
         self.outbox = Outbox(self._send, self._clock)
         self._complete = asyncio.Event()
         self._current = asyncio.Event()
+        self._unread: Exception | None = None
         self.stopping = asyncio.Event()
         self._pool = ThreadPoolExecutor(THREADS, 'asset-methods')
         self._connection = Connection(
@@ -149,7 +150,8 @@ class AssetsFeature(features.ServiceFeature):
                 tasks.create_task(self._judge())
         except* errors.TransportError as group:
             # And return: a cancellation that came while the group was ending is lost in it.
-            transport.lose(_first(group))
+            self._unread = _first(group)
+            transport.lose(self._unread)
         finally:
             self._current.clear()
 
@@ -173,6 +175,7 @@ class AssetsFeature(features.ServiceFeature):
         self.mirror.doubt()
         self._complete.set()
         self._current.set()
+        self._unread = None
 
     async def _judge(self) -> None:
         """Take for lost, in time, whoever has set an asset and is not there."""
@@ -228,7 +231,8 @@ class AssetsFeature(features.ServiceFeature):
             async with asyncio.timeout(timeout_s):
                 await (self._current if now else self._complete).wait()
         except TimeoutError:
-            why = f': {self._connection.error}' if self._connection.error else ''
+            error = self._connection.error or self._unread
+            why = f': {error}' if error else ''
             raise TimeoutError(
                 f'The assets on {self._settings.address} are not known within {timeout_s:g} s{why}'
             ) from None
@@ -308,7 +312,7 @@ class AssetsFeature(features.ServiceFeature):
         )
 
     def health(self) -> features.Health:
-        """Report a connection that is missing, and assets that were taken over."""
+        """Report values that are not known or not new, and assets that were taken over."""
         detail: dict[str, object] = {
             'connected': self._connection.up,
             'known': sum(1 for _ in self.mirror.known()),
@@ -317,10 +321,11 @@ class AssetsFeature(features.ServiceFeature):
         fenced = sorted(asset.id for asset in self.owned.values() if asset.fenced)
         if fenced:
             detail['fenced'] = fenced
-        error = self._connection.error
-        if error is not None and not self._connection.up:
+        current = self._current.is_set() or not (self._wanted or self.owned)
+        error = self._connection.error or self._unread
+        if error is not None and not current:
             detail['error'] = str(error)
-        ok = not fenced and (self._connection.up or error is None)
+        ok = current and not fenced
         return features.Health(ok=ok, detail=detail)
 
 
