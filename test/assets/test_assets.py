@@ -166,7 +166,8 @@ async def test_references_are_seen_on_both_sides_and_end_with_the_asset(
     assert mill.below == set()
     await until(lambda: not seen.below)
     assert told == []  # references are no attributes
-    assert not (await assets.open(watcher, id_('tool-7'))).known
+    forgotten = await assets.open(watcher, id_('tool-7'))
+    await until(lambda: not forgotten.known)
 
 
 async def test_assets_are_found_by_kind_path_and_availability(
