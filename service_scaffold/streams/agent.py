@@ -57,6 +57,7 @@ class Agent(Askable):
         group: The application's id.
         stats: Counts.
         refusals: What the log has not taken.
+        alone: Whether nobody else here reads the same: a question that is not for it is for nobody.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Agent(Askable):
         self.on_rest: Callable[[], None] | None = None
         self.trial: Callable[[Agent], Any] | None = None
         self.refusals = Refusals()
+        self.alone = False
         self._twins: dict[str, Agent] = {}
 
     def __repr__(self) -> str:
@@ -129,6 +131,11 @@ class Agent(Askable):
         return self.trial(self)
 
     # Where it reads several topics
+
+    @property
+    def reads(self) -> list[str]:
+        """The names of its topics, as far as they are known."""
+        return [one.name for source in self.plan.inputs for one in source.members or (source,)]
 
     def spread(self) -> Sequence[Agent]:
         """Return it once for each topic that it reads by itself; see `Several`."""

@@ -309,6 +309,10 @@ class Channel:
             internal=True,
         )
 
+    async def resend(self, event: Event, key: Any, value: Any) -> None:
+        """Send what was made of an event, with its headers."""
+        await self.send(key=key, value=value, headers=event.headers)
+
     def named(self, name: str) -> Topic:
         """Return a topic of the application."""
         return self._outlet.topic(name)

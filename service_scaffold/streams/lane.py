@@ -11,6 +11,7 @@ from typing import Any
 
 from service_scaffold import errors
 from service_scaffold.clock import Clock
+from service_scaffold.streams import replies
 from service_scaffold.streams.agent import Agent
 from service_scaffold.streams.bell import Bell
 from service_scaffold.streams.deadletters import Letters
@@ -25,6 +26,7 @@ LOGGER = logging.getLogger(__name__)
 
 CLOSE_S = 1.0
 """How long the body may take to end when its lane is closed."""
+DROPPED = 'The question is dropped on its way to {}, by a filter or a join'
 TURN_EVERY = 64
 """After so many events that came without waiting, the event loop gets its turn."""
 
@@ -251,6 +253,8 @@ class Lane:
     def skip(self, event: Event) -> None:
         """Finish an event that the body is not to see: at once, if it has had no effects."""
         self._hand.skip(event)
+        if self.agent.alone:
+            replies.refuse(self.effects, [event], errors.NoResponder(DROPPED.format(self)))
         if not (self.current or self._hand.by_hand):
             self.attempts = 0
         if not self.effects:

@@ -29,6 +29,8 @@ class Source(Sends, Protocol):
 
     def derive(self, name: str, *, key_type: Any, partitions: int | None, kind: Kind) -> Source: ...
 
+    async def resend(self, event: Event, key: Any, value: Any) -> None: ...
+
     def named(self, name: str) -> Source: ...
 
     def between(self, name: str, kind: Kind) -> Source: ...
@@ -57,6 +59,7 @@ class Hop:
         target: Where they go.
         key: Finds the new key of an event; None keeps it.
         steps: What happens before.
+        partitions: Asked for, of its target; None: as many as the source has.
         table: What it remembers, None for nothing.
     """
 
@@ -72,8 +75,10 @@ class Hop:
         key: Key | None = None,
         steps: tuple[Step, ...] = (),
         mover: str | None = None,
+        partitions: int | None = None,
     ) -> None:
         self.name = name
+        self.partitions = partitions
         self._mover = mover
         self.source = source
         self.target = target
@@ -100,6 +105,7 @@ class Hop:
         return self is other or (
             (self.source.name, self.target.name) == (other.source.name, other.target.name)
             and (self.key, self.steps) == (other.key, other.steps)
+            and self.partitions == other.partitions
         )
 
     async def move(self, stream: Moved) -> None:
@@ -110,7 +116,7 @@ class Hop:
             if inspect.isawaitable(key):
                 key = await key
             if changed:
-                await self.target.send(key=key, value=event.value, headers=event.headers)
+                await self.target.resend(event, key, event.value)
             else:
                 await self.target.forward(event, key=key)
 

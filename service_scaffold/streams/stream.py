@@ -135,7 +135,7 @@ class Stream(Readable):
                 partitions=partitions,
                 kind=kind,
             )
-            return Hop(name, source, target, key, steps)
+            return Hop(name, source, target, key, steps, partitions=partitions)
 
         return self._via(name, make)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from service_scaffold import errors
-from service_scaffold.journal.base import NewRecord, TopicSpec
+from service_scaffold.journal.base import Headers, NewRecord, TopicSpec
 from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams import serializers
 from service_scaffold.streams.effects import LANE, sent_at_ms
@@ -16,6 +16,9 @@ from service_scaffold.streams.pairs import PairSerializer
 from service_scaffold.streams.signals import Signal
 from service_scaffold.streams.steps import Kind
 from service_scaffold.streams.stream import Stream
+
+Given = Mapping[str, str | bytes] | Headers
+"""Headers as a user gives them, or as they stood in another record."""
 
 Guarantee = Literal['at_most_once', 'at_least_once', 'exactly_once']
 GUARANTEES: tuple[Guarantee, ...] = ('at_most_once', 'at_least_once', 'exactly_once')
@@ -249,7 +252,13 @@ class Topic:
             EncodeError: Key or value do not fit the topic.
             PublishError: The broker has not confirmed it in time.
         """
-        record = self.record(key, value, partition, timestamp, headers)
+        return await self._send(self.record(key, value, partition, timestamp, headers))
+
+    async def resend(self, event: Event, key: Any, value: Any) -> None:
+        """Send what was made of an event, with all of its headers."""
+        await self._send(self.record(key, value, headers=event.message.headers))
+
+    async def _send(self, record: NewRecord) -> RecordMetadata | None:
         if self._outlet.on_produce_message:
             record = await self._announced(record)
         lane = LANE.get()
@@ -278,13 +287,7 @@ class Topic:
             tuple(message.headers),
             timestamp=message.timestamp,
         )
-        if self._outlet.on_produce_message:
-            record = await self._announced(record)
-        lane = LANE.get()
-        if lane is not None and lane.effective:
-            lane.effects.sends.append(record)
-        else:
-            await self._outlet.append(record)
+        await self._send(record)
 
     async def _announced(self, record: NewRecord) -> NewRecord:
         """Tell who wants to know what is sent; they may change the headers."""
@@ -306,7 +309,7 @@ class Topic:
         value: Any,
         partition: int | None = None,
         timestamp: float | None = None,
-        headers: Mapping[str, str | bytes] | None = None,
+        headers: Given | None = None,
     ) -> NewRecord:
         """Return the record of a value; for its timestamp see `sent_at_ms`.
 
@@ -325,12 +328,14 @@ class Topic:
         )
 
 
-def encode_headers(headers: Mapping[str, str | bytes]) -> tuple[tuple[str, bytes], ...]:
+def encode_headers(headers: Given) -> Headers:
     """Return headers as they stand in a record.
 
     Raises:
         EncodeError: One is neither text nor bytes.
     """
+    if not isinstance(headers, Mapping):
+        return tuple(headers)  # as they stood in another record: a name may be there twice
     return tuple((name, _header(name, value)) for name, value in headers.items())
 
 

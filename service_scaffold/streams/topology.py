@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -328,8 +329,10 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         default = DEFAULT if self.settings.ack_exceptions else UNACKNOWLEDGED
         for table in self.tables.values():
             table.choose = self.settings.partitioner
+        readers = Counter(name for agent in self.all_agents for name in agent.reads)
         for agent in self._of_topics:
             agent.gather()
+            agent.alone = all(readers[name] == 1 for name in agent.reads)
             agent.on_rest = self._rested.set
             agent.on_error.default = default
 

@@ -350,3 +350,23 @@ async def test_a_record_whose_type_raises_whatever_it_likes_is_dead_lettered(app
 
     assert done == [0, 2]
     assert (dead.value, dead.headers['x-death-error']) == ({'n': 1}, b'KeyError: 1')
+
+
+async def test_events_that_wait_for_their_acknowledgement_are_counted_as_in_flight(app):
+    numbers = app.topic('numbers', partitions=1)
+
+    @app.agent(numbers)
+    async def work(stream):
+        stream = stream.noack()
+        held = []
+        async for event in stream.events():
+            held.append(event)
+            if len(held) == 3:
+                await held[0].ack()
+
+    async with drive(app) as t:
+        for number in range(3):
+            await t.send(numbers, number)
+        await eventually(lambda: work.stats.processed == 1)
+        families = {family.name: family for family in t.worker.metric_families()}
+        assert max(families['streams_in_flight'].samples) == (('shop', 'work'), 2)

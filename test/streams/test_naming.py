@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service_scaffold import errors
+from service_scaffold.journal.base import NewRecord
 from service_scaffold.journal.memory_log import LogRecord
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.records import Record
@@ -106,3 +107,29 @@ async def test_names_stand_for_topics(guarantee, inside):
         assert len(t._broker.topics['between'].partitions) == 3
         assert len(t._broker.topics['by-account'].partitions) == 3
     assert not app.topics['between'].internal  # a reset leaves it alone
+
+
+@pytest.mark.parametrize('counts', [(3, 5), (None, 2)])
+async def test_two_groupings_of_one_name_ask_for_the_same_partitions(app, counts):
+    orders = app.topic('orders', value_type=Order)
+    for number, partitions in enumerate(counts):
+        stream = orders.stream().group_by(Order.account, partitions=partitions)
+        app.agent(stream, name=f'agent{number}')(body)
+    with pytest.raises(errors.ConfigError, match='two different things'):
+        await app.discover()
+
+
+async def test_headers_of_one_name_stay_apart_on_the_way(app):
+    words, found = app.topic('words', partitions=1), []
+
+    @app.agent(words)
+    async def work(stream):
+        stream = stream.add_processor(str.upper).group_by(lambda word: word, name='itself')
+        async for event in stream.events():
+            found.append((event.value, event.message.headers))
+
+    async with drive(app) as t:
+        pairs = (('trace', b'1'), ('trace', b'2'), ('\udcff', b'\xff'))
+        await t._append(NewRecord('words', b'"a"', b'k', pairs))
+        await t.settle()
+    assert found == [('A', pairs)]

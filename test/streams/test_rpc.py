@@ -163,7 +163,7 @@ async def test_whoever_asks_is_told_of_the_failure(app, decision):
 
 
 async def test_whoever_asks_with_what_cannot_be_decoded_is_told(app):
-    numbers = app.topic('numbers', value_type=int)
+    numbers = app.topic('numbers', value_type=int, partitions=1)
 
     @app.agent(numbers)
     async def double(stream):
@@ -481,3 +481,38 @@ async def test_without_a_topic_for_answers_nothing_can_be_asked():
 async def test_a_prefix_of_somebodys_own():
     app = Topology(StreamSettings('shop', reply_prefix='till-'))
     assert app.calls.reply_to.startswith('till-replies-')
+
+
+async def test_a_question_that_a_filter_drops_is_answered_at_once(app):
+    even = app.topic('numbers', value_type=int, partitions=1).stream().filter(lambda n: n % 2 == 0)
+
+    @app.agent(even)
+    async def double(stream):
+        async for n in stream:
+            yield n * 2
+
+    async with drive(app):
+        assert await double.ask(4) == 8
+        async with asyncio.timeout(5):
+            with pytest.raises(errors.RemoteError, match='dropped on its way to') as caught:
+                await double.ask(3)
+        assert caught.value.type == 'NoResponder'
+        assert await double.ask(6) == 12
+
+
+async def test_a_question_that_another_agent_may_answer_is_left_to_it(app):
+    numbers = app.topic('numbers', value_type=int, partitions=1)
+
+    @app.agent(numbers.stream().filter(lambda n: n % 2 == 0))
+    async def even(stream):
+        async for n in stream:
+            yield f'{n} is even'
+
+    @app.agent(numbers.stream().filter(lambda n: n % 2 == 1))
+    async def odd(stream):
+        async for n in stream:
+            yield f'{n} is odd'
+
+    async with drive(app):
+        assert await even.ask(3) == '3 is odd'
+        assert await even.ask(4) == '4 is even'
