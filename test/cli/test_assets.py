@@ -97,6 +97,11 @@ async def test_a_bus_that_is_away_is_an_error_that_names_it() -> None:
     assert 'mqtt://127.0.0.1:9' in result.stderr
 
 
+def _interruptible() -> None:
+    """A program started in the background of a shell ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_changes_are_printed_until_it_is_interrupted(
     mill: assets.OwnedAsset, mosquitto: Mosquitto
 ) -> None:
@@ -105,6 +110,7 @@ async def test_changes_are_printed_until_it_is_interrupted(
         *(sys.executable, '-c', program, 'assets', 'watch', mill.id, '--attribute', 'wear'),
         *('--json', '--url', mosquitto.url),
         stdout=asyncio.subprocess.PIPE,
+        preexec_fn=_interruptible,
     )
     assert watching.stdout is not None
     try:
