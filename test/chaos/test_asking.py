@@ -36,6 +36,7 @@ async def test_a_question_to_a_killed_worker_times_out_or_is_answered_by_the_nex
         hasty = [double.ask_nowait(n, key, timeout=SESSION_S - 3) for key, n in pairs]
         patient = asyncio.ensure_future(double.kvjoin(pairs, timeout=SESSION_S * 6))
         await eventually(lambda: double.stats.processed > 5, 30)
+        await eventually(lambda: any(answer.done() for answer in hasty), 30)
         fleet.remove(worker)
         answers = await asyncio.gather(*hasty, return_exceptions=True)
         lost = [answer for answer in answers if isinstance(answer, TimeoutError)]
