@@ -215,7 +215,11 @@ TABLE_OPTIONS = (
         switch=True,
         default=True,
     ),
-    _seconds('table-cleanup-interval', 'Seconds between looks for stores that are not used any more [30]', 30.0),
+    _seconds(
+        'table-cleanup-interval',
+        'Seconds between looks for stores that are not used any more [30]',
+        30.0,
+    ),
     _count('table-key-index-size', 'Without effect: owners of keys are computed', 1000),
     _count(
         'table-standby-replicas', 'Copies of a table at other workers [1]', 1, kinds.count_or_none
