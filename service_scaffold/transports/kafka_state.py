@@ -7,7 +7,15 @@ snapshot is what stands before the ends that the partitions have when it begins.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 
 from service_scaffold import errors
@@ -16,7 +24,7 @@ from service_scaffold.journal.kafka import KafkaJournal
 from service_scaffold.journal.kafka_producer import KafkaProducer
 from service_scaffold.journal.kafka_reader import KafkaReader
 from service_scaffold.journal.partitioner import partition_of
-from service_scaffold.transports.state import Change, check_changes, group_of
+from service_scaffold.transports.state import Change, check_changes, folded, group_of
 
 STATE_CONFIG = {
     'cleanup.policy': 'compact',
@@ -160,30 +168,13 @@ class KafkaState:
             ]
         )
 
-    async def snapshot_then_follow(self) -> AsyncGenerator[Change | None, None]:
+    def snapshot_then_follow(self) -> AsyncGenerator[Change | None, None]:
         """Yield what is stored, then None once, then each change as it comes."""
-        stored: dict[str, bytes] = {}
-        ended = False
-        async with aclosing(self._topic.read()) as batches:
-            async for batch in batches:
-                if batch is None:
-                    ended = True
-                    for item in stored.items():
-                        yield item
-                    stored.clear()
-                    yield None
-                    continue
-                for record in batch:
-                    key = _key_of(record)
-                    if '/' not in key:
-                        continue  # not ours
-                    if ended:
-                        yield key, record.value
-                    elif record.value is None:
-                        stored.pop(key, None)
-                    else:
-                        stored[key] = record.value
+        return folded(self._topic.read(), _changes_of)
 
 
-def _key_of(record: Record) -> str:
-    return '' if record.key is None else record.key.decode('utf-8', 'replace')
+def _changes_of(records: Iterable[Record]) -> Iterator[Change]:
+    for record in records:
+        key = '' if record.key is None else record.key.decode('utf-8', 'replace')
+        if '/' in key:  # else it is not ours
+            yield key, record.value

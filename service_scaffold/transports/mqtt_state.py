@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 
 from service_scaffold.transports.mqtt_retained import Retained
-from service_scaffold.transports.state import Change, check_changes
+from service_scaffold.transports.state import Change, check_changes, folded
 
 
 class MqttState:
@@ -28,23 +27,6 @@ class MqttState:
         check_changes(changes)
         await self._retained.put(changes)
 
-    async def snapshot_then_follow(self) -> AsyncGenerator[Change | None, None]:
+    def snapshot_then_follow(self) -> AsyncGenerator[Change | None, None]:
         """Yield what is stored, then None once, then each change as it comes."""
-        stored: dict[str, bytes] = {}
-        ended = False
-        async with aclosing(self._retained.read()) as batches:
-            async for batch in batches:
-                if batch is None:
-                    ended = True
-                    for item in stored.items():
-                        yield item
-                    stored.clear()
-                    yield None
-                    continue
-                for key, value in batch:
-                    if ended:
-                        yield key, value
-                    elif value is None:
-                        stored.pop(key, None)
-                    else:
-                        stored[key] = value
+        return folded(self._retained.read(), iter)

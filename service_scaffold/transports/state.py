@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import Protocol, TypeVar
+
+B = TypeVar('B')
 
 Change = tuple[str, bytes | None]
 """A key and its value; None: it has none any more."""
@@ -87,6 +90,35 @@ def check_part(part: str) -> None:
         )
     if len(part.encode()) > MAX_KEY_BYTES:
         raise ValueError(f'{part!r} is no part of a key: it has more than {MAX_KEY_BYTES} bytes')
+
+
+async def folded(
+    batches: AsyncGenerator[B | None, None], changes_of: Callable[[B], Iterable[Change]]
+) -> AsyncGenerator[Change | None, None]:
+    """Yield what `State.snapshot_then_follow` does, from changes in the order they were made.
+
+    Args:
+        batches: Closed at the end; None once, where what was stored before has come to its end.
+        changes_of: The changes of a batch.
+    """
+    stored: dict[str, bytes] = {}
+    ended = False
+    async with aclosing(batches):
+        async for batch in batches:
+            if batch is None:
+                ended = True
+                for item in stored.items():
+                    yield item
+                stored.clear()
+                yield None
+                continue
+            for key, value in changes_of(batch):
+                if ended:
+                    yield key, value
+                elif value is None:
+                    stored.pop(key, None)
+                else:
+                    stored[key] = value
 
 
 def check_changes(changes: Sequence[Change]) -> None:
