@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
 from service_scaffold import options
@@ -87,15 +87,14 @@ class BusConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AmqpConfig(BusConfig):
-    """RabbitMQ.
+class HostConfig(BusConfig):
+    """A broker at one host; what RabbitMQ and MQTT have in common.
 
     Args:
         host: Name or address.
-        port: Default 5672, with TLS 5671.
+        port: Default that of the protocol, with or without TLS.
         user: Who we are there.
         password: And how we prove it.
-        virtual_host: Default that of the broker.
         tls: Whether the connection is encrypted, and the broker verified.
     """
 
@@ -104,16 +103,36 @@ class AmqpConfig(BusConfig):
     port: int | None = None
     user: str | None = None
     password: str | None = field(default=None, repr=False)
-    virtual_host: str | None = None
     tls: bool = False
 
+    scheme: ClassVar[str]
+
     def __post_init__(self) -> None:
-        scheme = 'amqps' if self.tls else 'amqp'
-        path = '' if self.virtual_host is None else f'/{quote(self.virtual_host, safe="")}'
-        where = _place(self.host, self.port)
-        url = f'{scheme}://{_credentials(self.user, self.password)}{where}{path}'
-        object.__setattr__(self, 'url', url)
+        scheme = f'{self.scheme}s' if self.tls else self.scheme
+        where = f'[{self.host}]' if ':' in self.host else self.host
+        port = '' if self.port is None else f':{self.port}'
+        account = _credentials(self.user, self.password)
+        object.__setattr__(self, 'url', f'{scheme}://{account}{where}{port}{self._path()}')
         super().__post_init__()
+
+    def _path(self) -> str:
+        return ''
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmqpConfig(HostConfig):
+    """RabbitMQ, by default at port 5672, with TLS at 5671.
+
+    Args:
+        virtual_host: Default that of the broker.
+    """
+
+    virtual_host: str | None = None
+
+    scheme: ClassVar[str] = 'amqp'
+
+    def _path(self) -> str:
+        return '' if self.virtual_host is None else f'/{quote(self.virtual_host, safe="")}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,30 +165,10 @@ class KafkaConfig(BusConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MqttConfig(BusConfig):
-    """An MQTT 5 broker.
+class MqttConfig(HostConfig):
+    """An MQTT 5 broker, by default at port 1883, with TLS at 8883."""
 
-    Args:
-        host: Name or address.
-        port: Default 1883, with TLS 8883.
-        user: Who we are there.
-        password: And how we prove it.
-        tls: Whether the connection is encrypted, and the broker verified.
-    """
-
-    url: str = field(init=False, repr=False)
-    host: str = 'localhost'
-    port: int | None = None
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: bool = False
-
-    def __post_init__(self) -> None:
-        scheme = 'mqtts' if self.tls else 'mqtt'
-        where = _place(self.host, self.port)
-        url = f'{scheme}://{_credentials(self.user, self.password)}{where}'
-        object.__setattr__(self, 'url', url)
-        super().__post_init__()
+    scheme: ClassVar[str] = 'mqtt'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,8 +209,3 @@ def _credentials(user: str | None, password: str | None) -> str:
         return ''
     secret = '' if password is None else f':{quote(password, safe="")}'
     return f'{quote(user, safe="")}{secret}@'
-
-
-def _place(host: str, port: int | None) -> str:
-    shown = f'[{host}]' if ':' in host else host
-    return shown if port is None else f'{shown}:{port}'

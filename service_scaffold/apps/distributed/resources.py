@@ -41,11 +41,6 @@ class Resources:
         return tuple(self._resources)
 
     @property
-    def can_fail(self) -> bool:
-        """Whether there is anything to be done before the first message."""
-        return bool(self._resources) or _is_factory(self._state)
-
-    @property
     def renewable(self) -> bool:
         """Whether all of it can be entered again after a failure."""
         return all(not _is_manager(resource) for resource in self._resources.values())
