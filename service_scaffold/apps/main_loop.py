@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 from collections.abc import Awaitable, Callable
@@ -132,7 +133,7 @@ class MainLoop(features.ServiceFeature):
     async def _until_done(self, id: str, action: Callable[[], Awaitable[None]]) -> None:
         """Do what needs a broker, again until there is one."""
         backoff, clock = Backoff(), features.get_clock(self.app)
-        for failures in range(1_000_000_000):
+        for failures in itertools.count():
             try:
                 await action()
             except (errors.EventError, TimeoutError) as error:

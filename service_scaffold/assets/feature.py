@@ -16,7 +16,7 @@ from service_scaffold import errors, events, features, scheduler, transports
 from service_scaffold.assets import declarations, metrics, requests
 from service_scaffold.assets import record as records
 from service_scaffold.assets.answering import Answering
-from service_scaffold.assets.methods import METHOD, Method
+from service_scaffold.assets.methods import Method
 from service_scaffold.assets.mirror import Mirror
 from service_scaffold.assets.outbox import Change, Outbox
 from service_scaffold.assets.owned import OwnedAsset
@@ -24,12 +24,11 @@ from service_scaffold.assets.proxy import AssetProxy
 from service_scaffold.assets.record import Stored
 from service_scaffold.events.connection import Connection
 from service_scaffold.events.settings import transport_settings
+from service_scaffold.transports import leases
 from service_scaffold.transports.base import Transport
 
 LOGGER = logging.getLogger(__name__)
 
-LATE_LEASES = 1.25
-"""After how many leases an owner that has never been seen counts as lost."""
 THREADS = 16
 """How many plain functions may run at once, of all assets of an application."""
 
@@ -181,7 +180,7 @@ class AssetsFeature(features.ServiceFeature):
         """Take for lost, in time, whoever has set an asset and is not there."""
         while True:
             await self._clock.sleep(self._settings.lease_s / 4)
-            self.mirror.judge(self._clock.monotonic() - LATE_LEASES * self._settings.lease_s)
+            self.mirror.judge(self._clock.monotonic() - leases.LIMIT * self._settings.lease_s)
 
     def _caught_up(self) -> None:
         for asset, missing in self.mirror.end().items():
@@ -255,10 +254,8 @@ class AssetsFeature(features.ServiceFeature):
         """
         if id in self.owned:
             raise ValueError(f'{id} is owned here already')
-        found = {}
-        for name, function in (methods or {}).items():
-            settings = getattr(function, METHOD, None)
-            found[name] = Method(function, name, getattr(settings, 'description', None))
+        given = methods or {}
+        found = {name: Method.of(function, name=name) for name, function in given.items()}
         return self.adopt(
             OwnedAsset(
                 self,

@@ -8,7 +8,6 @@ from typing import Any
 
 from aiohttp import web
 
-from service_scaffold import options
 from service_scaffold.assets.feature import get_assets
 from service_scaffold.assets.owned import OwnedAsset
 from service_scaffold.assets.proxy import AssetProxy
@@ -92,7 +91,4 @@ async def find_assets(
 
 
 def _limit_s(app: web.Application | web.Request, timeout_s: float | None) -> float:
-    if timeout_s is not None:
-        return timeout_s
-    root = app if isinstance(app, web.Application) else app.config_dict
-    return float(root[options.CONFIG]['connect_timeout_s'])
+    return get_assets(app).connect_timeout_s if timeout_s is None else timeout_s

@@ -105,11 +105,17 @@ class Method:
         )
 
     @classmethod
-    def of(cls, function: Callable[..., Any], settings: Settings | None = None) -> Method:
-        """Return the method that a function is, decorated or not."""
+    def of(
+        cls,
+        function: Callable[..., Any],
+        settings: Settings | None = None,
+        *,
+        name: str | None = None,
+    ) -> Method:
+        """Return the method that a function is, decorated or not; `name` goes before all others."""
         found: Settings = settings or getattr(function, METHOD, None) or Settings()
         own = getattr(function, '__name__', type(function).__name__)
-        return cls(function, found.name or own, found.description)
+        return cls(function, name or found.name or own, found.description)
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function wants them.
