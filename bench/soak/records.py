@@ -38,7 +38,7 @@ class Size:
         rss_kib: Resident memory.
         descriptors: Open files and sockets.
         tasks: Of asyncio.
-        objects: Those that the garbage collector knows.
+        blocks: What Python has allocated: objects of every kind and their parts.
     """
 
     process: int
@@ -46,7 +46,7 @@ class Size:
     rss_kib: int
     descriptors: int
     tasks: int
-    objects: int
+    blocks: int
 
 
 class Growth:
@@ -236,8 +236,8 @@ class Evidence:
 def sizes(service: Service) -> list[Size]:
     """Return the samples of a service's last process."""
     found = [
-        Size(int(process), float(at), int(rss), int(files), int(tasks), int(objects))
-        for _, process, at, rss, files, tasks, objects in (
+        Size(int(process), float(at), int(rss), int(files), int(tasks), int(blocks))
+        for _, process, at, rss, files, tasks, blocks in (
             line for line in lines(service.samples) if line[0] == 'size'
         )
     ]

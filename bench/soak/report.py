@@ -82,7 +82,7 @@ def rows(evidence: Evidence) -> dict[str, str]:
         figures[f'RSS MiB of {service.role}, first → last quarter'] = (
             f'{_mib(rss.first)} → {_mib(rss.last)} ({rss.slope_per_h / MIB:+.1f}/h)'
         )
-        for figure in ('objects', 'tasks', 'descriptors'):
+        for figure in ('blocks', 'tasks', 'descriptors'):
             before, after = evidence.growth(service, figure).lows
             figures[f'{figure} of {service.role}, lowest'] = f'{before:,.0f} → {after:,.0f}'
     complaints = ', '.join(f'{what} {n}' for what, n in evidence.complaints().items())

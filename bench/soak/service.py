@@ -7,7 +7,6 @@ and how they are to `--samples`, one line each, so that a SIGKILL loses none tha
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import time
@@ -44,12 +43,15 @@ class Pulse(repeater.RepeaterFeature):
         self._lines = Lines(self.app['config']['samples'])
 
     async def run(self) -> None:
-        """Write `size`, process id, time, resident KiB, file descriptors, tasks and objects."""
+        """Write `size`, process id, time, resident KiB, file descriptors, tasks and blocks.
+
+        Blocks, not objects: to list those takes memory, in which this would see itself.
+        """
         await self.clock.sleep(self.app['config']['sample_s'])
         rss_kib = _rss_kib()
         descriptors = len(os.listdir('/proc/self/fd'))
-        tasks, objects = len(asyncio.all_tasks()), len(gc.get_objects())
-        sizes = rss_kib, descriptors, tasks, objects
+        tasks, blocks = len(asyncio.all_tasks()), sys.getallocatedblocks()
+        sizes = rss_kib, descriptors, tasks, blocks
         self._lines.write('size', os.getpid(), time.monotonic(), *sizes)
 
 

@@ -85,7 +85,7 @@ def rows(evidence: StreamEvidence) -> dict[str, str]:
             f'{rss.first / MIB:.1f} → {rss.last / MIB:.1f} ({rss.rise:+.2%} in the second half,'
             f' {rss.slope_per_h / MIB:+.1f}/h)'
         )
-        for figure in ('objects', 'tasks', 'descriptors'):
+        for figure in ('blocks', 'tasks', 'descriptors'):
             before, after = evidence.growth(worker, figure).lows
             figures[f'{name}: {figure}, lowest'] = f'{before:,.0f} → {after:,.0f}'
     noted = ', '.join(f'{what} {n}' for what, n in complaints(evidence.services).items())
