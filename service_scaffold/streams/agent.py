@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service_scaffold import errors
-from service_scaffold.streams import replies
+from service_scaffold.streams import deadletters, replies
 from service_scaffold.streams.asking import Askable
 from service_scaffold.streams.channel import Channel
 from service_scaffold.streams.decision import ErrorHook, OnError
@@ -94,6 +94,7 @@ class Agent(Askable):
         self.refusals = Refusals()
         self.alone = False
         self._twins: dict[str, Agent] = {}
+        self.check_names()
 
     def __repr__(self) -> str:
         return f'<Agent {self.name}>'
@@ -136,6 +137,15 @@ class Agent(Askable):
     def reads(self) -> list[str]:
         """The names of its topics, as far as they are known."""
         return [one.name for source in self.plan.inputs for one in source.members or (source,)]
+
+    def check_names(self) -> None:
+        """Make sure that what it reads can have dead letters.
+
+        Raises:
+            ConfigError: The name of their topic would be none.
+        """
+        for topic in self.reads:
+            deadletters.check_store(topic, self.name)
 
     def spread(self) -> Sequence[Agent]:
         """Return it once for each topic that it reads by itself; see `Several`."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import NewRecord
+from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams import replies
 from service_scaffold.streams.effects import Effects
 from service_scaffold.streams.event import Event
@@ -23,6 +24,19 @@ Reason = Literal['rejected', 'retries_exhausted', 'undecodable', 'invalid']
 def store_of(topic: str) -> str:
     """Return the name of the topic that takes the dead letters of another."""
     return f'{topic}.dlq'
+
+
+def check_store(topic: str, agent: str) -> None:
+    """Make sure that what an agent reads can have dead letters.
+
+    Raises:
+        ConfigError: The name of their topic would be none.
+    """
+    check_topic_name(
+        store_of(topic),
+        f'the dead letters of {topic!r}, which agent {agent} reads, would go there; give that one'
+        ' a shorter name, of these characters',
+    )
 
 
 class Letters:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
 from service_scaffold import errors
+from service_scaffold.journal.naming import is_topic_name
+from service_scaffold.streams.deadletters import store_of
 from service_scaffold.streams.event import OWN_KEY, Acks, Event
 from service_scaffold.streams.steps import Kind
 from service_scaffold.streams.topic import Outlet, Topic
+
+LOGGER = logging.getLogger(__name__)
 
 LONGEST = 200
 """Characters of a name that topics derived from this have in theirs."""
@@ -46,6 +51,7 @@ class Several(Topic):
         text = '-'.join(names)
         if pattern is not None:
             self._pattern = re.compile(pattern)
+            self._left_out: set[str] = set()
             text = 'like-' + re.sub('[^a-zA-Z0-9._-]+', '_', self._pattern.pattern)
         super().__init__(text[:LONGEST], outlet, **types)
         self._declare = declare
@@ -70,7 +76,23 @@ class Several(Topic):
             for name in sorted(names)
             if self._pattern.fullmatch(name)
             and not (name in own or name.endswith(DEAD) or name.startswith('__'))
+            and self._can_be_read(name)
         ]
+
+    def _can_be_read(self, name: str) -> bool:
+        """Leave out what can have no dead letters, and say so once."""
+        if is_topic_name(store_of(name)):
+            return True
+        if name not in self._left_out:
+            self._left_out.add(name)
+            LOGGER.error(
+                'Topic %s matches %s, but is not read: %s, for its dead letters, would be no name'
+                ' for a topic; give it a shorter one',
+                name,
+                self._pattern.pattern,
+                store_of(name),
+            )
+        return False
 
     def decode(self, record: Any, lane: Acks | None = None) -> Event:
         for topic in self.members:

@@ -177,6 +177,11 @@ class Topic:
 
     def derive(self, name: str, *, key_type: Any, partitions: int | None, kind: Kind) -> Topic:
         """Return an internal topic for values from here by another key."""
+        check_topic_name(
+            name,
+            f'made by group_by, of events from {self.name}; give that one a shorter name, or'
+            ' group_by a topic= of its own',
+        )
         return Topic(
             name,
             self._outlet,
@@ -201,8 +206,10 @@ class Topic:
 
     def paired(self, name: str, left: Kind, right: Kind) -> Topic:
         """Return an internal topic for pairs of values from here and from another one."""
+        made = f'{self._outlet.prefixed(name)}-pairs'
+        check_topic_name(made, f'for pairs of a join of {self.name}; give the join a shorter name=')
         return Topic(
-            f'{self._outlet.prefixed(name)}-pairs',
+            made,
             self._outlet,
             key_type=self.key_type,
             key_serializer=self._serializers[0],

@@ -21,6 +21,7 @@ from service_scaffold.streams.duties import Duties
 from service_scaffold.streams.effects import DRY
 from service_scaffold.streams.joins import Join
 from service_scaffold.streams.leader import Leading
+from service_scaffold.streams.naming import check_id
 from service_scaffold.streams.plan import Hop, Plan
 from service_scaffold.streams.probe import discover
 from service_scaffold.streams.refusals import Refusals
@@ -67,6 +68,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         self.patterns: list[Several] = []
         self._rested = asyncio.Event()
         self._own_topics: list[Topic] = []
+        check_id(self.id, self.calls.reply_to)
 
     @property
     def id(self) -> str:
@@ -77,7 +79,8 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         """Take other settings, before anything runs; what is named after the id is renamed.
 
         Raises:
-            ConfigError: A topic asks for more than the application guarantees now.
+            ConfigError: A topic asks for more than the application guarantees now, or the names of
+                topics cannot be made of the id.
         """
         before, self.settings = self.settings, settings
         for topic in self.topics.values():
@@ -85,6 +88,9 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
         self.take_zone()
         if before.id != settings.id:
             self._rename(f'{before.id}-')
+        names = [topic.name for topic in self._between()]
+        names += [table.changelog for table in self.tables.values()]
+        check_id(self.id, self.calls.reply_to, names)
 
     def _rename(self, old: str) -> None:
         for agent in self.agents.values():
@@ -331,6 +337,7 @@ class Topology(TableKinds, Leading, Duties, Channels, Sending):
             table.choose = self.settings.partitioner
         readers = Counter(name for agent in self.all_agents for name in agent.reads)
         for agent in self._of_topics:
+            agent.check_names()
             agent.gather()
             agent.alone = all(readers[name] == 1 for name in agent.reads)
             agent.on_rest = self._rested.set

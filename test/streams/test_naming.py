@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service_scaffold import errors
-from service_scaffold.journal.base import NewRecord
+from service_scaffold.journal.base import NewRecord, TopicSpec
 from service_scaffold.journal.memory_log import LogRecord
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.records import Record
@@ -35,9 +35,75 @@ def test_so_are_names_that_topics_are_made_of(app):
         app.agent(name='a/b')(body)
     with pytest.raises(errors.ConfigError, match='no/where'):
         app.topic('where', root='no/')
-    with pytest.raises(errors.ConfigError, match='sh:op-leader'):
-        Topology(StreamSettings('sh:op')).elector()
+    with pytest.raises(errors.ConfigError, match='sh:op-workers'):
+        Topology(StreamSettings('sh:op'))
     assert app.topic('a.b_c-1').name == 'a.b_c-1'
+
+
+def test_an_agent_reads_what_can_have_dead_letters(app):
+    """The topic may be as long as a broker takes where nobody reads it."""
+    longest = app.topic('x' * 249)
+    with pytest.raises(errors.ConfigError, match=r"x{249}\.dlq' \(the dead letters of 'x{249}'"):
+        app.agent(longest)(body)
+    app.agent(app.topic('x' * 245), sink=[longest])(results)
+    with pytest.raises(errors.ConfigError, match=r"'a b\.dlq' .* which agent other reads"):
+        app.agent(app.channel(name='a b'), name='other')(body)
+
+
+async def results(stream):
+    yield 1
+
+
+async def test_what_stands_in_between_has_a_name_too(app):
+    orders = app.topic('o' * 225, value_type=Order)
+    with pytest.raises(errors.ConfigError, match='made by group_by, of events from ooo'):
+        orders.stream().group_by(Order.account)
+    short = app.topic('orders', value_type=Order)
+    with pytest.raises(errors.ConfigError, match='shorter name='):
+        short.stream().join(orders.stream(), within=1, name='j' * 245)
+    left, right = app.Table('left'), app.Table('right')
+    with pytest.raises(errors.ConfigError, match='for pairs of a join of tables'):
+        left.join(right, name='j' * 245)
+
+    @app.agent(short)
+    async def work(stream):
+        async for _ in stream.group_by(Order.account, name='g' * 225):
+            pass
+
+    with pytest.raises(errors.ConfigError, match=r'g{225}-repartition\.dlq'):
+        await app.discover()
+
+
+def test_what_the_id_makes_of_names_is_checked_when_it_is_known(app):
+    with pytest.raises(errors.ConfigError, match='reply_to'):
+        Topology(StreamSettings('x' * 205))
+    with pytest.raises(errors.ConfigError, match=r"'a b-workers' \(made of the id 'a b'"):
+        app.configure(StreamSettings('a b'))
+    app.configure(StreamSettings('shop'))
+    app.Table('t' * 200)
+    with pytest.raises(errors.ConfigError, match="made of the id 'xxx"):
+        app.configure(StreamSettings('x' * 100))
+
+
+async def test_a_topic_that_matches_and_can_have_no_dead_letters_is_told_of(app, caplog):
+    """It is nobody's declaration, so the others go on."""
+    several, found = app.topic(pattern='in-.*', value_type=int), []
+
+    @app.agent(several)
+    async def work(stream):
+        async for n in stream:
+            found.append(n)
+
+    app.topic('in-1', partitions=1)
+    async with drive(app) as t:
+        t._broker.topic(TopicSpec('in-' + 'x' * 246, 1))
+        for _ in range(3):
+            await t.send('in-1', 1)
+            await t.settle()
+            await t.advance(2)
+    assert found == [1, 1, 1]
+    (told,) = [one for one in caplog.records if 'is not read' in one.message]
+    assert 'in-xxx' in told.message
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams.join_rows import JoinRows
 from service_scaffold.streams.joins import Join, Pairing
 from service_scaffold.streams.state import PartitionState
@@ -20,6 +21,7 @@ class JoinBuffer(Table):
     internal = True
 
     def __init__(self, join: Join, name: str, changelog: str) -> None:
+        check_topic_name(changelog, f'of what {join.mover} remembers; give it a shorter name=')
         super().__init__(
             name,
             changelog,

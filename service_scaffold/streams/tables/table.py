@@ -71,7 +71,7 @@ class Table(Placed, Windowable, MutableMapping[Any, Any]):
         options: TopicOptions | None = None,
         help: str = '',
     ) -> None:
-        check_topic_name(changelog)
+        check_topic_name(changelog, f'the changelog of table {name!r}; give that another name')
         self.name = name
         self.changelog = changelog
         self.help = help

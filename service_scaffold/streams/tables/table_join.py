@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord
+from service_scaffold.journal.naming import check_topic_name
 from service_scaffold.streams.effects import Effects, Hand, Unit
 from service_scaffold.streams.forms import Coder
 from service_scaffold.streams.joins import How, check_how
@@ -48,8 +49,10 @@ class TableJoin:
         self._right = right
         self._how = check_how(how)
         chosen = outlet.prefixed(name or f'{left.name}-{right.name}-{how}')
+        made = f'{chosen}-pairs'
+        check_topic_name(made, 'for pairs of a join of tables; give the join a shorter name=')
         self.topic = Topic(
-            f'{chosen}-pairs',
+            made,
             outlet,
             key_type=key_type,
             value_serializer=PairSerializer(left.coders[1], right.coders[1]),
