@@ -12,13 +12,13 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import NoReturn
 
 from service_scaffold import errors
 from service_scaffold.transports.amqp_records import Mark, Parts, Record, RecordStream
 from service_scaffold.transports.leased_presence import Board
-from service_scaffold.transports.leases import Leases
+from service_scaffold.transports.leases import LIMIT, Leases
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,9 +26,6 @@ BEATS_KEEP_S = 3600
 SEGMENT_BYTES = 1024 * 1024
 ENTER_AGAIN_S = 3600.0
 """So often an announcement is stored again, since the broker drops old ones."""
-
-_HERE = b'+'
-"""What a value begins with, for a payload may be empty."""
 
 Batches = AsyncGenerator[Sequence[Record] | Mark, None]
 
@@ -50,16 +47,16 @@ class AmqpBoard(Board):
         self._again_s = min(ENTER_AGAIN_S, keep_s / 4)
         self._entered: dict[str, float] = {}
 
-    async def enter(self, id: str, payload: bytes) -> None:
-        await self._announcements.append([(id, _HERE + payload)])
+    async def enter(self, id: str, sign: bytes) -> None:
+        await self._announcements.append([(id, sign)])
         self._entered[id] = time.monotonic()
-        await self._beats.append([(id, _HERE + payload)])
+        await self._beats.append([(id, sign)])
 
-    async def beat(self, id: str, payload: bytes) -> None:
+    async def beat(self, id: str, sign: bytes) -> None:
         if time.monotonic() - self._entered[id] > self._again_s:
-            await self.enter(id, payload)
+            await self.enter(id, sign)
         else:
-            await self._beats.append([(id, _HERE + payload)])
+            await self._beats.append([(id, sign)])
 
     async def leave(self, id: str) -> None:
         # Here first: a sign of life that is read after the leaving would be the last one.
@@ -67,12 +64,13 @@ class AmqpBoard(Board):
         await self._announcements.append([(id, None)])
 
     async def observe(self, leases: Leases) -> NoReturn:
-        recent = f'{math.ceil(leases.limit_s)}s'
-        async with (
-            aclosing(self._announcements.read('first', self._limit_s)) as announcements,
-            aclosing(self._beats.read(recent, self._limit_s)) as beats,
-        ):
-            await _gather(announcements, leases, leases.limit_s)
+        async with AsyncExitStack() as stack:
+            announcements = self._announcements.read('first', self._limit_s)
+            await stack.enter_async_context(aclosing(announcements))
+            await _gather(announcements, leases, math.inf)
+            recent = f'{math.ceil(LIMIT * leases.longest_s)}s'
+            beats = self._beats.read(recent, self._limit_s)
+            await stack.enter_async_context(aclosing(beats))
             await _gather(beats, leases, 0.0)
             leases.open()
             either = [
@@ -95,5 +93,5 @@ async def _gather(batches: Batches, leases: Leases, age_s: float) -> None:
         for id, value, *_ in batch:
             if value is None:
                 leases.leave(id)
-            elif value.startswith(_HERE):
-                leases.see(id, value[1:], age_s)
+            else:
+                leases.see(id, value, age_s)

@@ -26,9 +26,6 @@ PRESENCE_CONFIG = {
     'min.cleanable.dirty.ratio': '0.1',
 }
 
-_HERE = b'+'
-"""What a value begins with, for a payload may be empty."""
-
 
 class KafkaBoard(Board):
     """Signs of life over Kafka."""
@@ -36,8 +33,8 @@ class KafkaBoard(Board):
     def __init__(self, topic: RecordTopic) -> None:
         self._topic = topic
 
-    async def enter(self, id: str, payload: bytes) -> None:
-        await self._append(id.encode(), _HERE + payload)
+    async def enter(self, id: str, sign: bytes) -> None:
+        await self._append(id.encode(), sign)
 
     async def leave(self, id: str) -> None:
         await self._append(id.encode(), None)
@@ -76,5 +73,5 @@ def _note(record: Record, leases: Leases, age_s: float) -> None:
     id = (record.key or b'').decode('utf-8', 'replace')
     if record.value is None:
         leases.leave(id)
-    elif record.value.startswith(_HERE):
-        leases.see(id, record.value[1:], age_s)
+    else:
+        leases.see(id, record.value, age_s)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from service_scaffold import errors
 from service_scaffold.clock import Clock
-from service_scaffold.transports.leases import Leases, Watch
+from service_scaffold.transports.leases import Leases, Sign, Watch
 from service_scaffold.transports.presence import PresenceCallback
 from service_scaffold.transports.state import check_part
 
@@ -19,7 +19,7 @@ LOGGER = logging.getLogger(__name__)
 BEATS = 3
 """Signs of life in one lease."""
 CHECKS = 16
-"""How often in one lease it is looked for those whose time is over."""
+"""How often in the shortest lease it is looked for those whose time is over."""
 LEAVE_LIMIT_S = 0.4
 
 
@@ -27,7 +27,7 @@ class Board(ABC):
     """How signs of life go over one broker, on one connection."""
 
     @abstractmethod
-    async def enter(self, id: str, payload: bytes) -> None:
+    async def enter(self, id: str, sign: bytes) -> None:
         """Store an announcement, so that who comes later knows of it.
 
         Raises:
@@ -35,9 +35,9 @@ class Board(ABC):
             ConnectionLost: The connection has ended.
         """
 
-    async def beat(self, id: str, payload: bytes) -> None:
+    async def beat(self, id: str, sign: bytes) -> None:
         """Give a sign of life of one that has entered; as `enter` if there is no cheaper way."""
-        await self.enter(id, payload)
+        await self.enter(id, sign)
 
     @abstractmethod
     async def leave(self, id: str) -> None:
@@ -57,7 +57,7 @@ class LeasedPresence:
 
     Args:
         board: How they are carried.
-        lease_s: How long one may be silent before it is lost.
+        lease_s: How long we may be silent before we are lost.
         clock: What times are taken from.
         lose: Ends the transport, when nothing can be heard any more.
     """
@@ -207,11 +207,12 @@ class LeasedPresence:
             raise refused
 
     async def _beat_of(self, id: str, payload: bytes) -> None:
+        sign = Sign(self._lease_s, payload).encode()
         if self._entered.get(id) == payload:
-            await self._board.beat(id, payload)
+            await self._board.beat(id, sign)
         else:
             self._entered[id] = None
-            await self._board.enter(id, payload)
+            await self._board.enter(id, sign)
             self._entered[id] = payload
 
     async def _observe(self) -> None:
@@ -222,8 +223,8 @@ class LeasedPresence:
             self._lose(error)
 
     async def _judge(self) -> None:
-        pause_s = self._lease_s / CHECKS
         while True:
+            pause_s = self._leases.shortest_s / CHECKS
             due = self._clock.monotonic() + pause_s
             await self._clock.sleep(pause_s)
             late_s = self._clock.monotonic() - due

@@ -16,9 +16,8 @@ from service_scaffold.transports.leases import Leases
 from service_scaffold.transports.mqtt_client import Will
 from service_scaffold.transports.mqtt_retained import Retained
 
-# What a value begins with.
-_HERE = b'+'
 _LOST = b'-'
+"""What the will begins with; a sign of life begins with a plus."""
 
 _KEEPALIVE = 2 / 3
 """Of the lease: the broker publishes the will after half as long again, so after the lease."""
@@ -45,9 +44,9 @@ class MqttBoard(Board):
         """Return the will of one that announces itself."""
         return Will(self._retained.topic(id), _LOST + payload, self._keep_s)
 
-    async def enter(self, id: str, payload: bytes) -> None:
+    async def enter(self, id: str, sign: bytes) -> None:
         # Each time retained: the will of an earlier life may come late, and would stay.
-        await self._retained.put([(id, _HERE + payload)])
+        await self._retained.put([(id, sign)])
 
     async def leave(self, id: str) -> None:
         await self._retained.put([(id, None)])
@@ -61,8 +60,8 @@ class MqttBoard(Board):
                 for id, value in batch:
                     if value is None:
                         leases.leave(id)
-                    elif value.startswith(_HERE):
-                        leases.see(id, value[1:])
                     elif value.startswith(_LOST):
                         leases.lose(id, value[1:])
+                    else:
+                        leases.see(id, value)
         raise errors.ConnectionLost('Presence is read no longer')

@@ -10,7 +10,7 @@ import pytest
 from service_scaffold import errors
 from service_scaffold.clock import ManualClock
 from service_scaffold.transports.leased_presence import Board, LeasedPresence
-from service_scaffold.transports.leases import Leases
+from service_scaffold.transports.leases import Leases, Sign
 
 LEASE_S = 9.0
 BEAT_S = 3.0
@@ -25,11 +25,11 @@ class ListBoard(Board):
         self.leases: Leases | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def enter(self, id: str, payload: bytes) -> None:
-        self._send('enter', id, payload)
+    async def enter(self, id: str, sign: bytes) -> None:
+        self._send('enter', id, sign)
 
-    async def beat(self, id: str, payload: bytes) -> None:
-        self._send('beat', id, payload)
+    async def beat(self, id: str, sign: bytes) -> None:
+        self._send('beat', id, sign)
 
     async def leave(self, id: str) -> None:
         self._send('leave', id, b'')
@@ -44,8 +44,8 @@ class ListBoard(Board):
         sent, self.sent = self.sent, []
         return sent
 
-    def _send(self, what: str, id: str, payload: bytes) -> None:
-        self.sent.append((what, id, payload))
+    def _send(self, what: str, id: str, sign: bytes) -> None:
+        self.sent.append((what, id, Sign.decode(sign).payload if sign else b''))
         if self.error is not None:
             raise self.error
 
@@ -152,7 +152,7 @@ async def test_silence_is_judged_by_the_clock(presence, board, clock):
     presence.watch(lambda id, payload: lost.append(id))
     await presence.connected()
     await presence.caught_up()
-    board.leases.see('mill', b'1')
+    board.leases.see('mill', Sign(LEASE_S, b'1').encode())
     await clock.advance(1.2 * LEASE_S)
     assert lost == []
     await clock.advance(0.2 * LEASE_S)
@@ -172,10 +172,10 @@ async def test_when_we_stand_still_nobody_is_lost_for_it(presence, board):
     presence.watch(lambda id, payload: lost.append(id))
     await presence.connected()
     await presence.caught_up()
-    board.leases.see('mill', b'1')
+    board.leases.see('mill', Sign(LEASE_S, b'1').encode())
     clock.jump(10 * LEASE_S)
     await clock.advance(1.0)
-    board.leases.see('mill', b'1')
+    board.leases.see('mill', Sign(LEASE_S, b'1').encode())
     await clock.advance(LEASE_S)
     assert lost == []
     await presence.close(good=False)

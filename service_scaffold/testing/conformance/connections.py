@@ -44,14 +44,19 @@ class Connections:
         self._lease_s = lease_s
         self._made: list[Transport] = []
 
-    def make(self, role: str = 'reader', namespace: str | None = None) -> Transport:
+    def make(
+        self,
+        role: str = 'reader',
+        namespace: str | None = None,
+        lease_s: float | None = None,
+    ) -> Transport:
         """Return a transport that is not connected yet."""
         settings = Settings(
             Address.parse(self._url),
             name=self._namespace,
             role=role,
             namespace=self._namespace if namespace is None else namespace,
-            lease_s=self._lease_s,
+            lease_s=self._lease_s if lease_s is None else lease_s,
         )
         transport = transports.open_transport(settings)
         self._made.append(transport)

@@ -63,6 +63,25 @@ class WhoIsThere(Case):
         assert seen.of('mill') == [('present', b'1')]
         assert seen.of('drill') == [('present', b'')]
 
+    async def test_a_watcher_does_not_judge_by_its_own_lease(
+        self, connections: Connections
+    ) -> None:
+        """Whoever gives signs of life seldom is not lost to those who give them often."""
+        hasty = connections.make('watcher', lease_s=1.0)
+        seen = Seen().watch(hasty)
+        await connections.connect(hasty)
+        owner = connections.make('owner', lease_s=12.0)
+        presence_of(owner).announce('mill', b'1')
+        await connections.connect(owner)
+        await seen.until('mill', ('present', b'1'))
+        await asyncio.sleep(2.5)
+
+        late = connections.make('late', lease_s=1.0)
+        found = Seen().watch(late)
+        await connections.connect(late)
+        await presence_of(late).caught_up()
+        assert seen.of('mill') == found.of('mill') == [('present', b'1')]
+
     async def test_leaving_is_no_loss(self, connections: Connections) -> None:
         """Nor is closing; nobody is told, nor finds them later."""
         seen = Seen().watch(await connections.open('watcher'))
