@@ -35,6 +35,7 @@ from service_scaffold.journal.kafka_member import KafkaMember
 from service_scaffold.journal.kafka_producer import KafkaProducer
 from service_scaffold.journal.kafka_reader import KafkaReader, start_consumer
 from service_scaffold.journal.kafka_sender import commit_as_member
+from service_scaffold.journal.kafka_splitting import split_refused
 from service_scaffold.journal.kafka_topics import (
     create_topics,
     delete_topics,
@@ -267,7 +268,11 @@ class KafkaJournal(base.Journal):
     ) -> KafkaProducer:
         timeout_s = self._access.tuning.producer_request_s or timeout_s
         producer = make_producer(self._access, transactional_id, timeout_s)
-        sender = None if transactional_id is None else commit_as_member(producer)
+        sender = None
+        if transactional_id is None:
+            split_refused(producer)
+        else:
+            sender = commit_as_member(producer)
         try:
             async with bounded('starting a producer', max(timeout_s, self._access.timeout_s)):
                 await producer.start()

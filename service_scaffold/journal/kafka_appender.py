@@ -11,6 +11,7 @@ from service_scaffold import errors
 from service_scaffold.journal import base
 from service_scaffold.journal.kafka_client import bounded, kafka_errors, translate
 from service_scaffold.journal.kafka_internals import track
+from service_scaffold.journal.kafka_splitting import Parted
 from service_scaffold.journal.partitioner import Partitioner
 
 FEW = 16
@@ -19,8 +20,6 @@ MISSING_S = 1.0
 MISSING_ANSWERS = 8
 """So often the broker must say, within so many seconds, that it does not know a topic."""
 
-_FOR_ONE = (errors.TooLarge, errors.InvalidRecord)
-"""What may be said of all records that have gone together, and is true of one."""
 _LEADERLESS = (kafka_errors.NotLeaderForPartitionError, kafka_errors.LeaderNotAvailableError)
 
 OnConfirm = Callable[[Sequence[int]], None] | None
@@ -102,7 +101,6 @@ class Appender:
         on_sent: OnSent,
     ) -> None:
         futures: dict[int, asyncio.Future[Any]] = {}
-        together: dict[tuple[str, int], list[int]] = {}
         for position, record in enumerate(records):
             try:
                 partition = self._partition(record, await self._count(record.topic))
@@ -114,7 +112,6 @@ class Appender:
                     record.timestamp,
                     list(record.headers),  # the client takes nothing else
                 )
-                together.setdefault((record.topic, partition), []).append(position)
                 futures[position] = _watch(future, (position,), on_confirm)
             except kafka_errors.KafkaError as error:
                 outcome[position] = self._refusal(error, record.topic)
@@ -124,8 +121,6 @@ class Appender:
             confirmed = await self._confirm(future, records[position].topic)
             failed = isinstance(confirmed, Exception)
             outcome[position] = confirmed if failed else confirmed.offset
-        for positions in together.values():
-            _acquit(records, outcome, positions)
 
     async def _send_batches(
         self,
@@ -169,8 +164,7 @@ class Appender:
         if on_sent is not None:
             on_sent()
         for topic, batch in batches:
-            self._note(batch, await self._confirm(batch.future, topic), outcome)
-            _acquit(records, outcome, batch.positions)
+            self._note(batch, await self._confirm(batch.future, topic), topic, outcome)
 
     async def _submit(
         self, batch: _Batch, topic: str, partition: int, on_confirm: OnConfirm
@@ -179,13 +173,21 @@ class Appender:
         future = await self._producer.send_batch(batch.builder, topic, partition=partition)
         batch.future = _watch(future, batch.positions, on_confirm)
 
-    def _note(self, batch: _Batch, confirmed: Any, outcome: list[int | Exception]) -> None:
+    def _note(
+        self, batch: _Batch, confirmed: Any, topic: str, outcome: list[int | Exception]
+    ) -> None:
+        if isinstance(confirmed, Parted):
+            for position, each in zip(batch.positions, confirmed.outcomes, strict=True):
+                outcome[position] = each if isinstance(each, int) else self._refusal(each, topic)
+            return
         for index, position in enumerate(batch.positions):
             failed = isinstance(confirmed, Exception)
             outcome[position] = confirmed if failed else confirmed.offset + index
 
     async def _confirm(self, future: asyncio.Future[Any] | None, topic: str) -> Any:
         """Wait for a confirm; return what the client gives, or why this record was refused.
+
+        Of a batch that was split it returns `Parted`.
 
         Raises:
             ConnectionLost: There will be no confirm.
@@ -199,7 +201,9 @@ class Appender:
             reason = 'the connection was closed' if future.done() else 'no confirm in time'
             raise errors.ConnectionLost(f'publishing to {topic}: {reason}')
         error = future.exception()
-        return future.result() if error is None else self._refusal(error, topic)
+        if error is None or isinstance(error, Parted):
+            return error or future.result()
+        return self._refusal(error, topic)
 
     def _refusal(self, error: BaseException, topic: str) -> Exception:
         """Return why the broker refused a record.
@@ -262,33 +266,6 @@ def _is_void(record: base.NewRecord) -> bool:
     return record.value is None and record.key is None
 
 
-def _acquit(
-    records: Sequence[base.NewRecord], outcome: list[int | Exception], together: Sequence[int]
-) -> None:
-    """Put right what is said of records that have gone together with one that is refused.
-
-    The broker refuses all of them, and the client does not tell for which: it is one without a
-    key, or the largest.
-    """
-    refused = [n for n in together if isinstance(outcome[n], _FOR_ONE)]
-    if len(refused) < 2:
-        return
-    if isinstance(outcome[refused[0]], errors.TooLarge):
-        guilty = {max(refused, key=lambda n: _size(records[n]))}
-    else:
-        guilty = {n for n in refused if records[n].key is None} or {*refused}
-    for position in refused:
-        if position not in guilty:
-            outcome[position] = errors.PublishError(
-                f'publishing to {records[position].topic}: it went with one that is refused',
-                phase='confirm',
-            )
-
-
-def _size(record: base.NewRecord) -> int:
-    return len(record.key or b'') + len(record.value or b'')
-
-
 def _append(batch: _Batch, record: base.NewRecord, position: int) -> bool:
     appended = batch.builder.append(
         timestamp=record.timestamp, key=record.key, value=record.value, headers=list(record.headers)
@@ -305,8 +282,14 @@ def _watch(
     """Report a confirm as it comes, and look at an error that nobody may wait for any more."""
 
     def done(future: asyncio.Future[Any]) -> None:
-        if not future.cancelled() and future.exception() is None and on_confirm is not None:
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or on_confirm is None:
+            return
+        if error is None:
             on_confirm(positions)
+        elif isinstance(error, Parted):
+            outcomes = zip(positions, error.outcomes, strict=True)
+            on_confirm([position for position, each in outcomes if isinstance(each, int)])
 
     future.add_done_callback(done)
     return future

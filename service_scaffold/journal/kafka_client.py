@@ -19,7 +19,9 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import CloseReason, create_conn
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.producer import sender
+from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.protocol import admin, api, metadata, types
+from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
 
 from service_scaffold import errors
@@ -33,6 +35,9 @@ __all__ = [
     'Access',
     'ConnectionGroup',
     'ConsumerRebalanceListener',
+    'DefaultRecordBatch',
+    'InvalidRecordError',
+    'MessageBatch',
     'OffsetAndMetadata',
     'TopicPartition',
     'admin',

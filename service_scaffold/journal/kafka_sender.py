@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from service_scaffold.journal.kafka_client import ConnectionGroup, kafka_errors, sender
 from service_scaffold.journal.kafka_protocol import Exactly, TxnOffsetCommitRequestV3
+from service_scaffold.journal.kafka_splitting import SplittingSender, split_refused
 
 
 class Membership(NamedTuple):
@@ -61,7 +62,7 @@ class _OffsetCommit(sender.TxnOffsetCommitHandler):  # type: ignore[misc] # as a
         return delay_s
 
 
-class MemberSender(sender.Sender):  # type: ignore[misc] # as above
+class MemberSender(SplittingSender):
     """The client's sender, which commits offsets in the name of the member given last.
 
     Attributes:
@@ -83,14 +84,6 @@ class MemberSender(sender.Sender):  # type: ignore[misc] # as above
 
 def commit_as_member(producer: Any) -> MemberSender:
     """Give a producer that has not started a `MemberSender`, and return it."""
-    plain = producer._sender
-    producer._sender = MemberSender(
-        plain.client,
-        acks=plain._acks,
-        txn_manager=plain._txn_manager,
-        message_accumulator=plain._message_accumulator,
-        retry_backoff_ms=int(plain._retry_backoff * 1000),
-        request_timeout_ms=plain._request_timeout_ms,
-    )
-    member: MemberSender = producer._sender
+    member = split_refused(producer, MemberSender)
+    assert isinstance(member, MemberSender)
     return member

@@ -9,7 +9,6 @@ import pytest
 
 from service_scaffold import errors
 from service_scaffold.journal.base import NewRecord, TopicPartition
-from service_scaffold.journal.kafka_appender import _acquit
 from service_scaffold.streams.decision import Decision
 from service_scaffold.streams.driver import drive
 from service_scaffold.streams.refusals import Refusals, Refused, is_final
@@ -231,20 +230,6 @@ def test_refusals_that_are_never_the_same_end_too():
     ]
     assert told == [True] * 10 + [False]
     assert refusals.learn(Refused(NewRecord('t', b'v' * 99, b'k'), FINAL))
-
-
-@pytest.mark.parametrize(
-    ('error', 'guilty'),
-    [
-        (errors.InvalidRecord('no'), [False, True, False]),
-        (errors.TooLarge('no'), [False, False, True]),
-    ],
-)
-def test_who_went_with_a_record_that_is_refused_is_not_to_blame(error, guilty):
-    records = [NewRecord('t', b'v', b'a'), NewRecord('t', b'v'), NewRecord('t', b'long', b'c')]
-    outcome = [error, error, error]
-    _acquit(records, outcome, range(3))
-    assert [is_final(*pair) for pair in zip(records, outcome, strict=True)] == guilty
 
 
 @pytest.mark.parametrize('guarantee', ['at_least_once', 'exactly_once'])
