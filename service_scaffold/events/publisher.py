@@ -55,6 +55,7 @@ class EventPublisher(BusFeature):
         self._configure()
         self._begin()
         self._chain.compile()
+        self._loop = asyncio.get_running_loop()
         self._running = True
 
     async def shutdown(self, app: web.Application) -> None:
@@ -195,6 +196,11 @@ class EventPublisher(BusFeature):
         if not self._running:
             raise errors.PublishError(
                 'The publisher is not running: the application has not started, or has stopped'
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f'{self!r} belongs to another event loop; from a thread use'
+                ' asyncio.run_coroutine_threadsafe(…, loop) with that one'
             )
 
     def _limit_s(self, timeout_s: float | None) -> float:

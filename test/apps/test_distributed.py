@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -472,6 +473,46 @@ async def test_done_is_when_what_producers_sent_is_handled_through_all_stages():
     assert sorted(handled) == list(range(20))
 
 
+def test_it_may_be_done_more_than_once():
+    """In an event loop of its own each time."""
+    app, handled = plant(exit_when_done=True), []
+
+    @app.producer()
+    async def send(socket):
+        await socket.publish('q', 1)
+
+    @app.application('q')
+    async def take(message):
+        await asyncio.sleep(0.05)
+        handled.append(message.value)
+
+    for _ in range(2):
+        assert asyncio.run(asyncio.wait_for(app.run_async(), 20)) == 0
+
+    assert handled == [1, 1]
+
+
+async def test_it_is_not_done_before_those_that_wait_for_a_resource_have_heard():
+    app, handled, failing = plant(exit_when_done=True), [], [OSError('no database yet')]
+
+    @contextlib.asynccontextmanager
+    async def database():
+        while failing:
+            raise failing.pop()
+        yield
+
+    @app.application('q', resources={'db': database})
+    async def take(message):
+        handled.append(message.value)
+
+    @app.producer()
+    async def send(socket):
+        await socket.publish('q', 1)
+
+    assert await asyncio.wait_for(app.run_async(), 20) == 0
+    assert handled == [1]
+
+
 async def test_dead_letters_are_done():
     app, tries = plant(exit_when_done=True), []
 
@@ -611,10 +652,60 @@ def test_it_may_be_started_in_another_loop():
     assert seen == [0, 1]
 
 
+async def test_what_is_declared_after_the_start_is_refused():
+    app = plant()
+
+    async with started(app):
+        with pytest.raises(RuntimeError, match="'late' comes too late"):
+
+            @app.application('q')
+            async def late(message): ...
+
+    assert not app.functions
+
+
+async def test_a_function_may_stop_it():
+    app, told = plant(), []
+
+    @app.application('q')
+    async def take(message, app):
+        await app.stop()
+        told.append(message.value)
+
+    await app.start_async()
+    await TopicSocket(app.application).publish('q', 1)
+    await until(lambda: told)
+    await asyncio.wait_for(app.stop(), 5)
+
+    assert told == [1]
+
+
 def test_the_bus_may_be_a_configuration(unique):
-    app = plant(eventbus_url=MemoryConfig(bus=unique))
+    app = plant(eventbus_url=MemoryConfig(bus=unique, content_type='application/msgpack'))
 
     assert app.config['eventbus_url'] == f'memory://{unique}'
+    assert app.config['content_type'] == 'application/msgpack'
+
+
+async def test_a_content_type_that_nobody_knows_is_refused_at_the_start():
+    with pytest.raises(errors.ConfigError, match='application/jsn'):
+        await plant(content_type='application/jsn').start_async()
+
+
+async def test_a_message_without_a_content_type_is_json():
+    app, seen = plant(content_type='application/msgpack'), []
+
+    @app.application('q')
+    async def take(message):
+        seen.append(message.value)
+        return TopicMessage('anywhere', b'[2]', [2])
+
+    async with started(app) as socket:
+        message = TopicMessage('q', b'{"n": 1}', {'n': 1})
+        await socket.publish(message)
+        assert (await socket.request(message)).value == [2]
+
+    assert seen == [{'n': 1}] * 2
 
 
 def test_an_unknown_option_is_refused():

@@ -231,6 +231,14 @@ def test_a_type_that_cannot_be_found_is_refused():
         async def take(message: TopicMessage[Missing]): ...  # noqa: F821
 
 
+def test_a_type_that_nothing_can_be_decoded_into_is_refused_where_it_stands():
+    app = plant()
+    with pytest.raises(TypeError, match='is not supported'):
+
+        @app.application('q')
+        async def take(message: TopicMessage[print]): ...
+
+
 def test_its_application_is_aiohttp_s_and_the_decorator():
     app = plant()
 

@@ -6,6 +6,7 @@ import asyncio
 import pickle
 
 import pytest
+from google.protobuf.wrappers_pb2 import Int32Value
 
 from service_scaffold import errors
 from service_scaffold.apps import (
@@ -15,6 +16,7 @@ from service_scaffold.apps import (
     MemoryConfig,
     MqttConfig,
     SocketProvider,
+    TopicMessage,
     socket_provider,
 )
 from service_scaffold.transports import memory
@@ -41,6 +43,7 @@ from test.apps.plants import until
             'kafka+ssl://u:p@a:1,b:2?sasl=PLAIN',
         ),
         (MqttConfig(host='h', port=1), 'mqtt://h:1'),
+        (MqttConfig(host='[::1]', port=1), 'mqtt://[::1]:1'),
         (MqttConfig(user='u', password='p', tls=True), 'mqtts://u:p@localhost'),
         (MemoryConfig(bus='x'), 'memory://x'),
         (BusConfig(url='amqp://h'), 'amqp://h'),
@@ -59,6 +62,20 @@ def test_an_unknown_key_is_an_error_with_the_nearest(kind):
         kind(qos=1)
     with pytest.raises(TypeError, match="'topic'"):
         kind().replace(topic='a')
+
+
+@pytest.mark.parametrize('kind', [AmqpConfig, KafkaConfig, MqttConfig])
+def test_a_password_without_a_user_is_refused(kind):
+    with pytest.raises(ValueError, match='a password without a user') as refusal:
+        kind(password='sesame')
+
+    assert 'sesame' not in str(refusal.value)
+
+
+async def test_a_content_type_that_nobody_knows_is_refused_at_the_start(unique):
+    with pytest.raises(errors.ConfigError, match=r'application/jsn.*known are application/json'):
+        async with MemoryConfig(bus=unique, content_type='application/jsn').create_socket():
+            pytest.fail('nothing could be published')
 
 
 def test_a_password_is_never_shown():
@@ -224,3 +241,80 @@ async def test_it_is_there_again_after_the_bus_was_away(unique):
         await until(lambda: all(s.active for s in socket._own.subscriptions))
         await socket.publish('a', 2)
         assert (await asyncio.wait_for(queue.get(), 5)).value == 2
+
+
+async def test_a_request_from_the_queue_is_answered_by_whoever_takes_it(unique):
+    """In another task than it came in, and not in the order of coming."""
+    config, queue = MemoryConfig(bus=unique, topics='q'), asyncio.Queue()
+    async with config.create_socket(queue) as socket, config.create_socket() as other:
+        asking = [asyncio.ensure_future(other.request('q', number, 5)) for number in range(2)]
+        taken = [await asyncio.wait_for(queue.get(), 5) for _ in range(2)]
+        for message in reversed(taken):
+            await socket.publish(message.reply_to, message.value * 10)
+
+        assert [(await answer).value for answer in asking] == [0, 10]
+
+
+async def test_nothing_is_left_of_a_socket_that_was_not_entered(unique):
+    memory.broker(f'memory://{unique}').down()
+    before = asyncio.all_tasks()
+    socket = MemoryConfig(bus=unique, topics='q').create_socket(asyncio.Queue())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(socket.__aenter__(), 0.1)
+
+    assert asyncio.all_tasks() == before
+
+
+async def test_all_or_nothing_is_unsubscribed(unique):
+    async def take(message): ...
+
+    async with MemoryConfig(bus=unique).create_socket() as socket:
+        await socket.subscribe('a', take)
+        with pytest.raises(ValueError, match="not subscribed to 'b'"):
+            await socket.unsubscribe(['a', 'b'])
+        await socket.unsubscribe('a')
+        with pytest.raises(ValueError, match="not subscribed to 'a'"):
+            await socket.unsubscribe('a')
+        with pytest.raises(ValueError, match='empty word'):
+            await socket.subscribe('a//b', take)
+
+        assert not socket._others
+
+
+async def test_subscribing_again_waits_as_well(unique):
+    bus = memory.broker(f'memory://{unique}')
+    bus.down()
+    async with MemoryConfig(bus=unique).create_socket(asyncio.Queue()) as socket:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await socket.subscribe('a', timeout_s=0.05)
+        bus.up()
+        await socket.subscribe('a')
+
+        assert [s.active for s in socket._own.subscriptions] == [True]
+
+
+async def test_in_another_event_loop_it_says_so(unique):
+    """As in a plain function, which runs in a thread."""
+    async with MemoryConfig(bus=unique).create_socket() as socket:
+
+        def publish():
+            asyncio.run(socket.publish('q', 1))
+
+        with pytest.raises(RuntimeError, match='run_coroutine_threadsafe'):
+            await asyncio.to_thread(publish)
+
+
+async def test_an_answer_is_decoded_into_what_is_wanted(unique):
+    config = MemoryConfig(bus=unique, content_type='application/protobuf')
+
+    async def double(message: TopicMessage[Int32Value]):
+        return Int32Value(value=message.value.value * 2)
+
+    async with config.create_socket() as socket:
+        await socket.subscribe('q', double)
+        answer = await socket.request('q', Int32Value(value=4), value_type=Int32Value)
+        assert answer.value == Int32Value(value=8)
+        with pytest.raises(errors.DecodeError, match='who declares its message class'):
+            await socket.request('q', Int32Value(value=4))
+        assert await socket.request('q', Int32Value(value=4), default=None) is None

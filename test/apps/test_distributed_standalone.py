@@ -14,6 +14,7 @@ from service_scaffold.apps import (
     MemoryConfig,
     ProducerApplication,
 )
+from service_scaffold.apps.distributed.standalone import QUEUE_SIZE
 from test.apps.plants import until
 from test.apps.programs import program
 
@@ -169,6 +170,8 @@ async def test_why_it_could_not_start_is_raised(unique):
 def test_what_is_wrong_is_said_where_it_stands():
     async def take(message, other): ...
 
+    async def listen(message): ...
+
     config = MemoryConfig(topics='q')
     with pytest.raises(TypeError, match="'ressources'; did you mean 'resources'"):
         ProducerApplication(print, config, ressources={})
@@ -176,8 +179,10 @@ def test_what_is_wrong_is_said_where_it_stands():
         ConsumerApplication(take, config)
     with pytest.raises(TypeError, match="declares 'message'"):
         ProducerApplication(take, config)
-    with pytest.raises(ValueError, match='has no topics'):
-        ConsumerApplication(lambda message: None, 'memory://')
+    with pytest.raises(ValueError, match='listen has no topics'):
+        ConsumerApplication(listen, 'memory://')
+    with pytest.raises(ValueError, match=r'Not a group name: .*<lambda>'):
+        ConsumerApplication(lambda message: None, config)
     assert isinstance(ProducerApplication(print, config), ApplicationLifeCycle)
 
 
@@ -227,3 +232,94 @@ async def test_a_failing_producer_has_status_1():
         assert await process.ended() == 1
 
     assert 'out of ink' in process.log
+
+
+async def test_a_producer_takes_nothing_of_what_its_configuration_names(unique):
+    """One configuration for both: the messages are for the consumer."""
+    config, seen = MemoryConfig(bus=unique, topics='q', group='g'), []
+
+    async def take(message):
+        seen.append(message.value)
+
+    async def send(socket):
+        for number in range(200):
+            await socket.publish('q', number)
+
+    consumer = ConsumerApplication(take, config)
+    await consumer.start_async()
+    producer = ProducerApplication(send, config)
+    life = await producer.start_async()
+    assert producer.socket.queue is None
+    await life
+    await until(lambda: len(seen) == 200)
+    await consumer.stop()
+
+
+async def test_what_its_full_queue_cannot_take_goes_back_at_once(unique):
+    config = MemoryConfig(bus=unique, topics='q', group='g')
+
+    class Idle(AbstractApplication):
+        async def run_async(self):
+            await self.stopping.wait()
+
+    idle = Idle(lambda message: None, config)
+    await idle.start_async()
+    for number in range(QUEUE_SIZE + 2):
+        await idle.socket.publish('q', number)
+    await until(lambda: idle.socket._putting)
+    await asyncio.wait_for(idle.stop(), 5)
+
+    rest = asyncio.Queue()
+    async with config.create_socket(rest):
+        await until(lambda: rest.qsize() == 2)
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(unique):
+    told, entering = [], asyncio.Event()
+
+    class Slow(Pool):
+        async def __aenter__(self):
+            entering.set()
+            await asyncio.Event().wait()
+
+    async def take(message): ...
+
+    config = MemoryConfig(bus=unique, topics='q')
+    consumer = ConsumerApplication(take, config, resources={'a': Pool(told), 'b': Slow(told)})
+    before = asyncio.all_tasks()
+    starting = asyncio.ensure_future(consumer.start_async())
+    await entering.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    assert asyncio.all_tasks() == before
+    assert told == ['enter', 'leave CancelledError']
+
+
+async def test_a_producer_whose_wait_was_cancelled_has_failed(unique):
+    async def send():
+        nothing = asyncio.get_running_loop().create_future()
+        nothing.cancel()
+        await nothing
+
+    life = await ProducerApplication(send, f'memory://{unique}').start_async()
+    with pytest.raises(RuntimeError, match='send: what it awaited was cancelled'):
+        await life
+
+
+async def test_its_function_may_stop_it(unique):
+    told = []
+
+    async def take(message, app):
+        await app.stop()
+        told.append(message.value)
+
+    consumer = ConsumerApplication(take, MemoryConfig(bus=unique, topics='q'))
+    life = await consumer.start_async()
+    await until(lambda: all(s.active for s in consumer.socket._own.subscriptions))
+    await consumer.socket.publish('q', 1)
+    await asyncio.wait_for(life, 5)
+    await consumer.stop()
+
+    assert told == [1]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from service_scaffold import errors, events, features, options, service
 from service_scaffold.apps.base import START_LIMIT_S, ReadyMadeApp
 from service_scaffold.apps.distributed import callback as callbacks
+from service_scaffold.apps.distributed import message as messages
 from service_scaffold.apps.distributed import resources as belongings
 from service_scaffold.apps.distributed import topics as names
 from service_scaffold.apps.distributed.configs import BusConfig
@@ -78,7 +79,11 @@ class DistributedApplication(ReadyMadeApp):
     ) -> None:
         given = {'exit_when_done': exit_when_done, **options}
         if isinstance(eventbus_url, BusConfig):
-            given = {**eventbus_url.keywords(), **given}
+            given = {
+                **eventbus_url.keywords(),
+                'content_type': eventbus_url.content_type,
+                **given,
+            }
         else:
             given['eventbus_url'] = eventbus_url
         super().__init__(name, given)
@@ -193,12 +198,28 @@ class DistributedApplication(ReadyMadeApp):
         """
         await super().start(timeout_s)
 
-    async def before_start(self) -> None:
-        """Take `exit_when_done` as the options say.
+    async def stop(self) -> None:
+        """Stop in order, and wait for that; idempotent.
+
+        One of its functions may stop it, too: there it does not wait, as it would for itself.
 
         Raises:
-            ConfigError: It is wanted, and there is no producer that could be done.
+            Exception: Why the application could not start, or go on; what a function failed with.
+            ScaffoldError: Something did not stop as it should; it has been logged.
         """
+        if callbacks.INSIDE.get() is self:
+            self._done()
+        else:
+            await super().stop()
+
+    async def before_start(self) -> None:
+        """Take `exit_when_done` and `content_type` as the options say.
+
+        Raises:
+            ConfigError: There is no codec for the content type; or the application shall end when
+                it is done, and there is no producer that could be.
+        """
+        messages.check_content_type(self.config['content_type'])
         if not self.config['exit_when_done']:
             return
         if not self._functions.producers:

@@ -60,12 +60,19 @@ class BusSocket(TopicSocket):
         """Connect, as soon as there is a broker, and subscribe.
 
         Raises:
-            ConfigError: The URL's scheme is unknown, or its package not installed.
+            ConfigError: The URL's scheme or the content type is unknown, or a package not
+                installed.
         """
-        await features.get_lifecycle(self._app).start()
-        if self.queue is not None:
-            self.receive(self._put)
-            await self._wait_active()
+        messages.check_content_type(self._content_type)
+        lifecycle = features.get_lifecycle(self._app)
+        await lifecycle.start()
+        try:
+            if self.queue is not None:
+                self.receive(self._put)
+                await self._wait_active()
+        except BaseException:  # `async with` leaves nothing that was not entered
+            await lifecycle.shutdown()
+            raise
         return self
 
     async def __aexit__(
@@ -75,8 +82,7 @@ class BusSocket(TopicSocket):
         trace: TracebackType | None,
     ) -> None:
         """Finish what runs, and disconnect."""
-        if self._putting:  # nobody will take it from the queue: it goes back, not processed
-            await events.get_listener(self._app).shutdown(self._app)
+        await self.drain()
         await features.get_lifecycle(self._app).shutdown()
 
     def receive(
@@ -97,6 +103,8 @@ class BusSocket(TopicSocket):
 
     async def drain(self) -> None:
         """Take nothing more in, and let what runs finish; publishing goes on."""
+        if self._putting:  # nobody will take it from the queue: it goes back, not processed
+            await events.get_listener(self._app).shutdown(self._app)
         await features.get_lifecycle(self._app).drain()
 
     async def _put(self, message: messages.TopicMessage[Any]) -> None:

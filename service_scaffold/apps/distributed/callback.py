@@ -6,12 +6,16 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any, get_args, get_origin
 
-from service_scaffold import options
+from service_scaffold import codecs, options
 from service_scaffold.apps.distributed.message import TopicMessage
 
 Function = Callable[..., Any]
+INSIDE: ContextVar[object] = ContextVar('inside', default=None)
+"""The application one of whose functions is being called."""
+
 SENDER_NAMES = ('socket', 'publisher', 'message_builder', 'state', 'app')
 RECEIVER_NAMES = ('message', *SENDER_NAMES)
 
@@ -46,14 +50,19 @@ class Callback:
         parameters = inspect.signature(function).parameters.values()
         self.names = tuple(_declared(function, parameters, tuple(known)))
         self.value_type = _value_type(function) if 'message' in self.names else None
+        codecs.Decoder(self.value_type)  # what cannot be decoded into is said where it stands
 
     async def __call__(self, given: Mapping[str, Any]) -> Any:
         """Call it with those of `given` that it declares."""
         arguments = {name: given[name] for name in self.names}
-        if self._runs_in_loop:
-            return await self.function(**arguments)
-        result = await asyncio.to_thread(self.function, **arguments)
-        return await result if inspect.isawaitable(result) else result
+        token = INSIDE.set(given.get('app'))
+        try:
+            if self._runs_in_loop:
+                return await self.function(**arguments)
+            result = await asyncio.to_thread(self.function, **arguments)
+            return await result if inspect.isawaitable(result) else result
+        finally:
+            INSIDE.reset(token)
 
 
 def name_of(function: Function) -> str:

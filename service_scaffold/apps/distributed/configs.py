@@ -109,7 +109,7 @@ class HostConfig(BusConfig):
 
     def __post_init__(self) -> None:
         scheme = f'{self.scheme}s' if self.tls else self.scheme
-        where = f'[{self.host}]' if ':' in self.host else self.host
+        where = f'[{self.host}]' if ':' in self.host and self.host[0] != '[' else self.host
         port = '' if self.port is None else f':{self.port}'
         account = _credentials(self.user, self.password)
         object.__setattr__(self, 'url', f'{scheme}://{account}{where}{port}{self._path()}')
@@ -158,7 +158,7 @@ class KafkaConfig(BusConfig):
         servers = self.bootstrap_servers
         where = servers if isinstance(servers, str) else ','.join(servers)
         scheme = 'kafka+ssl' if self.tls else 'kafka'
-        query = '' if self.sasl is None else f'?sasl={self.sasl}'
+        query = '' if self.sasl is None else f'?sasl={quote(self.sasl, safe="")}'
         url = f'{scheme}://{_credentials(self.user, self.password)}{where}{query}'
         object.__setattr__(self, 'url', url)
         super().__post_init__()
@@ -206,6 +206,8 @@ def socket_provider(bus: str | BusConfig, **changes: Any) -> BusConfig:
 
 def _credentials(user: str | None, password: str | None) -> str:
     if user is None:
+        if password is not None:
+            raise ValueError('a password without a user: give both')
         return ''
     secret = '' if password is None else f':{quote(password, safe="")}'
     return f'{quote(user, safe="")}{secret}@'

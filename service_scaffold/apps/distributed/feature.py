@@ -52,11 +52,17 @@ class Functions(features.ServiceFeature):
         return [f for f in self.functions.values() if isinstance(f, Producer)]
 
     def add(self, function: Function) -> None:
-        """Take a function; after the start it begins with the next one.
+        """Take a function.
 
         Raises:
+            RuntimeError: The application runs.
             ValueError: There is another one of its name.
         """
+        if features.get_lifecycle(self.app).state not in ('created', 'stopped'):
+            raise RuntimeError(
+                f'{function.name!r} comes too late: functions are declared before the start;'
+                ' socket.subscribe(topics, callback) works at any time'
+            )
         if function.name in self.functions:
             raise ValueError(
                 f'there is a function {function.name!r} already; give one of them another name='
@@ -86,6 +92,8 @@ class Functions(features.ServiceFeature):
             builder=MessageBuilder(config['name'], config['instance'], content_type),
             content_type=content_type,
         )
+        if self._ledger is not None:
+            self._ledger.begin()
         for function in self.functions.values():
             function.begin(around)
         spawn = scheduler.get_scheduler(app).spawn
@@ -93,8 +101,9 @@ class Functions(features.ServiceFeature):
 
     async def _lead(self, app: web.Application) -> None:
         """Let producers begin when they are heard, and say when all is done."""
-        if self.producers:
-            await self._heard(app)
+        if self.producers and options.get_config(app)['eventbus_required'] != 'no':
+            await self._connected(app)
+            await self.heard()
         for producer in self.producers:
             producer.let_begin()
         if self.on_done is None:
@@ -106,20 +115,24 @@ class Functions(features.ServiceFeature):
         LOGGER.info('All producers have ended, and what they have sent is handled')
         self.on_done()
 
-    async def _heard(self, app: web.Application) -> None:
-        if options.get_config(app)['eventbus_required'] == 'no':
-            return
+    async def _connected(self, app: web.Application) -> None:
         while True:
             try:
                 await events.get_publisher(app).wait_connected(WAIT_S)
-                break
+                return
             except TimeoutError as error:
                 LOGGER.info('Producers wait: %s', error)
-        await self.heard()
 
     async def heard(self) -> None:
-        """Wait until every consumer is subscribed, or cannot be."""
-        while not all(consumer.settled for consumer in self.consumers):
+        """Wait until every consumer is subscribed, or cannot be.
+
+        One that waits for a resource is waited for where the application shall end when it is done:
+        what it has not heard would count as handled.
+        """
+        while not all(
+            consumer.settled or (consumer.held_up and self.on_done is None)
+            for consumer in self.consumers
+        ):
             await features.get_clock(self.app).sleep(LOOK_S)
 
     async def drain(self, app: web.Application) -> None:

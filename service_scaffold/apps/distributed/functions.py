@@ -191,10 +191,15 @@ class Consumer(Function):
 
     @property
     def settled(self) -> bool:
-        """Whether there is nothing to wait for any more: it is subscribed, or cannot be."""
+        """Whether nothing will change by itself: it is subscribed, or has failed or ended."""
         if self.state == 'running' and self.intake is not None:
             return all(s.state != 'waiting' for s in self.intake.subscriptions)
-        return self.state != 'waiting' or self.error is not None
+        return self.state in ('failed', 'ended')
+
+    @property
+    def held_up(self) -> bool:
+        """Whether it waits for a resource that has failed, and is tried again."""
+        return self.state == 'waiting' and self.error is not None
 
     async def _work(self, around: Surroundings, socket: TopicSocket) -> None:
         attempt = 0
@@ -219,7 +224,7 @@ class Consumer(Function):
     def _close(self) -> None:
         self._given = None
         if not self._left.is_set() and self.intake is not None:  # a resource has ended us
-            self.intake.remove()
+            self.intake.remove(self.intake.places)
             self.intake = None
 
     def _failed_to_enter(self, error: Exception) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from contextvars import ContextVar
 from typing import Any
 
-from service_scaffold import events
+from service_scaffold import codecs, events
 from service_scaffold.apps.distributed import message as messages
 from service_scaffold.apps.distributed import topics as names
 from service_scaffold.transports.patterns import Matcher
 
 Receive = Callable[[messages.TopicMessage[Any]], Awaitable[object]]
-REQUEST: ContextVar[messages.TopicMessage[Any]] = ContextVar('request')
-"""The message that is being handled; answered by publishing to its `reply_to`."""
 
 
 class TopicIntake:
@@ -52,47 +49,42 @@ class TopicIntake:
         """What is subscribed to now."""
         return tuple(self._subscriptions.values())
 
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Exchange and pattern of each."""
+        return tuple(self._subscriptions)
+
     def add(self, topics: str | Iterable[str]) -> list[events.EventSubscription]:
-        """Subscribe to topics; to those that are subscribed to already nothing is done.
+        """Subscribe to topics, and return their subscriptions, those that are there already, too.
 
         Raises:
             ValueError: One is no topic, or the policy does not fit.
         """
-        added = []
-        for topic in names.listed(topics):
-            place = exchange, pattern = names.split_pattern(topic)
-            if place in self._subscriptions:
-                continue
-            subscription = self._listener.subscribe(
-                exchange,
-                pattern,
-                on_message=self._handle,
-                group=self._group,
-                reply=True,
-                policy=self._policy,
-            )
-            self._subscriptions[place] = subscription
-            self._matchers.setdefault(exchange, Matcher()).add(pattern, subscription)
-            added.append(subscription)
-        return added
-
-    def remove(self, topics: str | Iterable[str] | None = None) -> None:
-        """Unsubscribe from topics; None is all of them.
-
-        Raises:
-            ValueError: One is not subscribed to.
-        """
-        if topics is None:
-            places = list(self._subscriptions)
-        else:
-            several = (topics,) if isinstance(topics, str) else topics
-            places = [names.split_pattern(topic) for topic in several]
+        places = [names.split_pattern(topic) for topic in names.listed(topics)]
         for place in places:
             if place not in self._subscriptions:
-                raise ValueError(f'not subscribed to {names.join(*place)!r}')
-            subscription = self._subscriptions.pop(place)
-            self._matchers[place[0]].remove(place[1], subscription)
-            subscription.unsubscribe()
+                self._subscribe(*place)
+        return [self._subscriptions[place] for place in places]
+
+    def _subscribe(self, exchange: str, pattern: str) -> None:
+        subscription = self._listener.subscribe(
+            exchange,
+            pattern,
+            on_message=self._handle,
+            group=self._group,
+            reply=True,
+            policy=self._policy,
+        )
+        self._subscriptions[exchange, pattern] = subscription
+        self._matchers.setdefault(exchange, Matcher()).add(pattern, subscription)
+
+    def remove(self, places: Iterable[tuple[str, str]]) -> None:
+        """Unsubscribe from places; those that are not subscribed to are passed over."""
+        for exchange, pattern in places:
+            subscription = self._subscriptions.pop((exchange, pattern), None)
+            if subscription is not None:
+                self._matchers[exchange].remove(pattern, subscription)
+                subscription.unsubscribe()
 
     def wants(self, exchange: str, routing: str) -> bool:
         """Tell whether a message of that routing comes here."""
@@ -112,11 +104,7 @@ class TopicIntake:
             if not self.serves(subscription, routing):
                 return events.NO_REPLY
             message = messages.received(events.current_message(), value)
-            token = REQUEST.set(message)
-            try:
-                return self._answer(await self._receive(message))
-            finally:
-                REQUEST.reset(token)
+            return self._answer(await self._receive(message))
 
         # The type that the listener decodes into is what a handler declares.
         handle.__annotations__ = {} if value_type is None else {'value': value_type}
@@ -126,5 +114,5 @@ class TopicIntake:
         if result is None:
             return events.NO_REPLY
         if isinstance(result, messages.TopicMessage):
-            return events.Reply(result.payload, result.content_type)
+            return events.Reply(result.payload, result.content_type or codecs.JSON)
         return events.Reply(result, self._content_type)

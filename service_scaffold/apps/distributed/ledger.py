@@ -32,12 +32,16 @@ class Ledger:
     ) -> None:
         self._listener = listener
         self._consumers = consumers
-        self._open: dict[str, set[Consumer]] = {}
-        self._running = 0
-        self._changed = asyncio.Event()
+        self.begin()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def begin(self) -> None:
+        """Know of nothing yet; at each start, as the last one may belong to another event loop."""
+        self._open: dict[str, set[Consumer]] = {}
+        self._running = 0
+        self._changed = asyncio.Event()
 
     def publish(self, following: Handler) -> Handler:
         """Note who will receive a message; a middleware."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from service_scaffold import codecs, events
+from service_scaffold import codecs, errors, events
 from service_scaffold.apps.distributed import topics
 
 T = TypeVar('T')
@@ -15,6 +15,20 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 CLIENT_ID = 'client-id'
 CLIENT_NAME = 'client-name'
+
+
+class ReplyAddress(str):
+    """Where an answer to one request goes: what is published to it is that answer.
+
+    It holds in whatever task, and however late, as long as somebody waits.
+    """
+
+    request: events.Message
+
+    def __new__(cls, request: events.Message) -> Self:
+        address = super().__new__(cls, request.reply_to or '')
+        address.request = request
+        return address
 
 
 class TopicMessage(Generic[T]):
@@ -25,7 +39,7 @@ class TopicMessage(Generic[T]):
         payload: The body as bytes.
         value: The body, decoded.
         headers: Headers with string values.
-        reply_to: Where an answer is expected; None if nobody waits for one.
+        reply_to: Publish to it to answer; None if nobody waits for an answer.
         correlation_id: Ties an answer to its request.
         content_type: MIME type of the body; None means JSON.
         key: Ordering key; None is the routing.
@@ -53,7 +67,7 @@ class TopicMessage(Generic[T]):
         value: T,
         *,
         headers: Mapping[str, str] = _NOTHING,
-        reply_to: str | None = None,
+        reply_to: ReplyAddress | None = None,
         correlation_id: str | None = None,
         content_type: str | None = None,
         key: str | None = None,
@@ -92,13 +106,25 @@ def received(envelope: events.Message, value: T, topic: str | None = None) -> To
         envelope.body,
         value,
         headers=envelope.headers,
-        reply_to=envelope.reply_to,
+        reply_to=None if envelope.reply_to is None else ReplyAddress(envelope),
         correlation_id=envelope.correlation_id,
         content_type=envelope.content_type,
         key=envelope.key,
         timestamp=envelope.timestamp,
         envelope=envelope,
     )
+
+
+def check_content_type(content_type: str | None) -> None:
+    """Refuse what values cannot be encoded as.
+
+    Raises:
+        ConfigError: Nothing is registered for it.
+    """
+    try:
+        codecs.lookup(content_type)
+    except errors.CodecError as error:
+        raise errors.ConfigError(f'content_type: {error}') from None
 
 
 class MessageBuilder:

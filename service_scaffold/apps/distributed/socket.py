@@ -12,7 +12,7 @@ from service_scaffold import codecs, errors, events
 from service_scaffold.apps.distributed import callback as callbacks
 from service_scaffold.apps.distributed import message as messages
 from service_scaffold.apps.distributed import topics as names
-from service_scaffold.apps.distributed.intake import REQUEST, TopicIntake
+from service_scaffold.apps.distributed.intake import TopicIntake
 
 _MISSING: Any = object()
 
@@ -52,10 +52,10 @@ class TopicSocket:
     ) -> None:
         """Publish a value; return when the broker has confirmed it.
 
-        To the `reply_to` of the message that is being handled it is the answer to its request.
+        To the `reply_to` of a message that was received it is the answer to that request.
 
         Args:
-            topic: `exchange` or `exchange/ro/uting`; or a message of a message builder.
+            topic: `exchange` or `exchange/ro/uting`; or a message, as of a message builder.
             value: The payload; bytes go out as they are. A message brings its own.
             key: Ordering key; the default is the routing.
             headers: Headers with string values.
@@ -70,17 +70,16 @@ class TopicSocket:
         if isinstance(topic, messages.TopicMessage):
             message = topic
             topic, value = message.topic, message.payload
-            key, content_type = key or message.key, message.content_type
+            key, content_type = key or message.key, message.content_type or codecs.JSON
             headers = {**message.headers, **(headers or {})}
         elif value is _MISSING:
             raise TypeError('publish(topic, value) needs a value, unless it is given a message')
         content_type = content_type or self._content_type
-        request = REQUEST.get(None)
         if topic is None:
             raise ValueError('Not a topic: None; nobody waits for an answer to this message')
-        if request is not None and request.envelope is not None and topic == request.reply_to:
+        if isinstance(topic, messages.ReplyAddress):
             listener = events.get_listener(self._app)
-            await listener.reply(request.envelope, value, content_type=content_type)
+            await listener.reply(topic.request, value, content_type=content_type)
             return
         exchange, routing = names.split(topic)
         await events.get_publisher(self._app).publish(
@@ -102,6 +101,7 @@ class TopicSocket:
         *,
         headers: Mapping[str, str] | None = None,
         content_type: str | None = None,
+        value_type: Any = None,
     ) -> messages.TopicMessage[Any]:
         """Publish a request and return the message of whoever answers first.
 
@@ -111,17 +111,24 @@ class TopicSocket:
             timeout_s: Seconds to wait for the answer.
             default: Returned instead of raising for a time-out, `NoResponder` or an answer that
                 cannot be decoded.
+            headers: As in `publish`.
+            content_type: As in `publish`.
+            value_type: What the answer is decoded into, as `T` in a callback's `TopicMessage[T]`;
+                None takes whatever comes. Protocol Buffers need it.
 
         Raises:
             TimeoutError: No answer in time; also what a callback that returns None leads to.
             NoResponder: Nobody can answer, and the broker knows (RabbitMQ, memory).
             RemoteError: The responder raised.
             ConnectionError: The request was not sent, or the connection died meanwhile.
-            DecodeError: The answer cannot be decoded.
+            DecodeError: The answer cannot be decoded, or not into `value_type`.
+            TypeError: Nothing can be decoded into `value_type`.
         """
+        decoder = codecs.Decoder(value_type)
         if isinstance(topic, messages.TopicMessage):
             message = topic
-            topic, value, content_type = message.topic, message.payload, message.content_type
+            topic, value = message.topic, message.payload
+            content_type = message.content_type or codecs.JSON
             headers = {**message.headers, **(headers or {})}
         elif value is _MISSING:
             raise TypeError('request(topic, value) needs a value, unless it is given a message')
@@ -135,7 +142,7 @@ class TopicSocket:
                 content_type=content_type or self._content_type,
                 timeout_s=timeout_s,
             )
-            decoded = codecs.decode(answer.body, answer.content_type)
+            decoded = decoder.decode(answer.body, answer.content_type)
         except (TimeoutError, errors.NoResponder, errors.DecodeError):
             if default is _MISSING:
                 raise
@@ -179,37 +186,33 @@ class TopicSocket:
             intake = self._own
         else:
             intake = self._intake_of(callback, group, policy)
+        subscriptions = intake.add(topics)
+        if callback is not None:
             self._others.append(intake)
         async with asyncio.timeout(timeout_s):
-            for subscription in intake.add(topics):
+            for subscription in subscriptions:
                 await subscription.wait_active(timeout_s)
 
     async def unsubscribe(self, topics: str | Iterable[str] | None = None) -> None:
         """Unsubscribe from topics, those that were declared included; None is all of them.
 
-        A group's queue stays, and goes on collecting.
+        A group's queue stays, and goes on collecting (MQTT: the broker collects nothing meanwhile).
 
         Raises:
-            ValueError: This socket is not subscribed to one of them.
+            ValueError: This socket is not subscribed to one of them; nothing was done.
         """
         intakes = [*self._others, *([self._own] if self._own else [])]
         if topics is None:
-            for intake in intakes:
-                intake.remove()
-            self._others.clear()
-            return
-        for topic in (topics,) if isinstance(topics, str) else tuple(topics):
-            exchange, pattern = names.split_pattern(topic)
-            found = [
-                intake
-                for intake in intakes
-                for subscription in intake.subscriptions
-                if (subscription.exchange_name, subscription.routing) == (exchange, pattern)
-            ]
-            if not found:
-                raise ValueError(f'not subscribed to {topic!r}')
-            for intake in found:
-                intake.remove(topic)
+            places = {place for intake in intakes for place in intake.places}
+        else:
+            several = (topics,) if isinstance(topics, str) else tuple(topics)
+            for topic in several:
+                if not any(names.split_pattern(topic) in intake.places for intake in intakes):
+                    raise ValueError(f'not subscribed to {topic!r}')
+            places = {names.split_pattern(topic) for topic in several}
+        for intake in intakes:
+            intake.remove(places)
+        self._others = [intake for intake in self._others if intake.places]
 
     def _intake_of(
         self, function: callbacks.Function, group: str | None, policy: events.Policy | None

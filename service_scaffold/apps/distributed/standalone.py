@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from service_scaffold import stopping
+from service_scaffold import events, stopping
 from service_scaffold.apps.distributed import callback as callbacks
 from service_scaffold.apps.distributed import message as messages
 from service_scaffold.apps.distributed import resources as belongings
@@ -130,20 +130,27 @@ class AbstractApplication:
         started = asyncio.Event()
         # Those of the last life may belong to another event loop.
         self.stopping, self._queue_in = asyncio.Event(), _queue()
-        self._life = asyncio.ensure_future(self._live(started))
+        self._life = life = asyncio.ensure_future(self._live(started))
         waiting = asyncio.ensure_future(started.wait())
         try:
-            await asyncio.wait({self._life, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            life.cancel()
+            await asyncio.wait({life})
+            raise
         finally:
             waiting.cancel()
         if not started.is_set():
-            self._life.result()
-        return self._life
+            life.result()
+        return life
 
     async def stop(self) -> None:
-        """End it in order, and wait for that; idempotent."""
+        """End it in order, and wait for that; idempotent.
+
+        Its function may stop it, too: there it does not wait, as it would for itself.
+        """
         self.stopping.set()
-        if self._life is not None:
+        if self._life is not None and callbacks.INSIDE.get() is not self:
             await asyncio.wait({self._life})
 
     async def _run(self) -> None:
@@ -196,11 +203,14 @@ class AbstractApplication:
             await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             told.cancel()
-            if not work.done():
+            was_done = work.done()
+            if not was_done:
                 work.cancel()
                 await asyncio.wait({work})
         if not work.cancelled():
             work.result()
+        elif was_done:  # not by us
+            raise RuntimeError(f'{self.name}: what it awaited was cancelled')
 
 
 def _queue() -> asyncio.Queue[messages.TopicMessage[Any]]:
@@ -227,6 +237,8 @@ class ConsumerApplication(AbstractApplication):
         **unknown: Any,
     ) -> None:
         super().__init__(async_callback, config, state=state, resources=resources, **unknown)
+        self._group = self._provider.group or f'{self._provider.name}.{self.name}'
+        events.EventSubscription('any', '#', group=self._group)  # a wrong name is said here
         if not self._provider.topics:
             raise ValueError(
                 f'{self.name} has no topics: a consumer takes them from its configuration, as in'
@@ -241,15 +253,20 @@ class ConsumerApplication(AbstractApplication):
         return self._provider.create_socket()
 
     def _begin(self) -> None:
-        group = self._provider.group or f'{self._provider.name}.{self.name}'
-        self.socket.receive(self.call, self._callback.value_type, group)
+        self.socket.receive(self.call, self._callback.value_type, self._group)
 
 
 class ProducerApplication(AbstractApplication):
-    """Calls its function once; when that has ended, so has the application."""
+    """Calls its function once; when that has ended, so has the application.
+
+    It receives nothing: topics in its configuration are for others.
+    """
 
     KNOWN = callbacks.SENDER_NAMES
 
     async def run_async(self) -> None:
         """Call the function."""
         await self.call()
+
+    def _bus_socket(self) -> BusSocket:
+        return self._provider.create_socket()
