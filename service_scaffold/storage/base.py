@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import io
+from functools import partial
 from typing import IO, Any, BinaryIO, cast
 
 from service_scaffold.storage import paths
@@ -17,9 +18,10 @@ class Backend(abc.ABC):
     All calls block, and may be made from any thread: in a coroutine, use `asyncio.to_thread`.
 
     A path that leaves the storage (absolute, `..`, a symbolic link out of it), or has a backslash
-    or a NUL in it, is a PermissionError. Errors are those of Python's own files: FileNotFoundError,
-    FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError; a back end that cannot
-    be reached is a `StorageError`, which is an OSError as well.
+    or a NUL in it, is a PermissionError. It may have 1024 bytes. Errors are those of Python's own
+    files: FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError,
+    PermissionError; a back end that cannot be reached is a `StorageError`, which is an OSError as
+    well.
     """
 
     def open(
@@ -28,6 +30,7 @@ class Backend(abc.ABC):
         mode: str = 'r',
         *,
         encoding: str | None = None,
+        errors: str | None = None,
         newline: str | None = None,
     ) -> IO[Any]:
         """Open a file, as Python's own `open` does; use it in a `with` block.
@@ -40,22 +43,27 @@ class Backend(abc.ABC):
             mode: `r`, `w`, `a`, `x`, each with `+` and `b` if you like. `x` claims the name at
                 once, for one of several that try.
             encoding: Of a text, default UTF-8 everywhere.
-            newline: As in Python's `open`.
+            errors, newline: As in Python's `open`.
 
         Raises:
             ValueError: The mode is none, or a binary one was given an encoding.
+            LookupError: There is no such encoding.
             OSError: See `Backend`.
         """
         parsed = Mode.parse(mode)
-        if not parsed.is_text and (encoding is not None or newline is not None):
+        if not parsed.is_text and (encoding, errors, newline) != (None, None, None):
             raise ValueError('a binary file has no encoding and no newlines')
+        as_text = partial(TextFile, encoding=encoding or 'utf-8', errors=errors, newline=newline)
+        as_text(io.BytesIO()).close()  # says what is wrong with them before anything is opened
         cleaned = paths.clean(path)
         if not cleaned:
             raise paths.is_directory(str(path))
         file = cast(BinaryIO, self._open(cleaned, parsed))
         if not parsed.is_text:
             return file
-        return TextFile(file, encoding=encoding or 'utf-8', newline=newline)
+        opened = as_text(file)
+        opened.mode = mode
+        return opened
 
     def exists(self, path: paths.Path) -> bool:
         """Tell whether there is a file or a directory.

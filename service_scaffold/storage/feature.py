@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class Storages(Mapping[str, Backend]):
         self._app = app
         self._settings: dict[str, settings.Settings] = {}
         self._made: dict[str, Backend] = {}
+        self._lock = threading.Lock()
 
     @property
     def default(self) -> Backend | None:
@@ -40,10 +42,13 @@ class Storages(Mapping[str, Backend]):
         return self[names[0]] if names else None
 
     def __getitem__(self, name: str) -> Backend:
-        given = self._given()[name]
-        if name not in self._made:
-            self._made[name] = _make(given)
-        return self._made[name]
+        given = self._given()
+        if name not in given:
+            raise KeyError(f'no storage {name!r}, but {", ".join(given) or "none"}')
+        with self._lock:  # threads that come first at the same time get the same
+            if name not in self._made:
+                self._made[name] = _make(given[name])
+            return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._given())

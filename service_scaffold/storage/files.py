@@ -14,16 +14,34 @@ def _nothing() -> None:
     pass
 
 
-class Draft(io.BufferedIOBase):
+class _Discarding(io.IOBase):
+    """A file whose `with` block, when it ends with an exception, discards what was written."""
+
+    def discard(self) -> None:
+        """Leave the file as it was, whatever was written."""
+        raise NotImplementedError
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.discard()
+        self.close()
+
+
+class Draft(_Discarding, io.BufferedIOBase):
     """A binary file in a buffer of its own; closing it commits what was written.
 
-    An exception in its `with` block, or a failing write at the end, discards it instead: the file
-    stays as it was.
+    An exception in its `with` block, or a write that fails, discards it instead: the file stays as
+    it was.
 
     Args:
         buffer: Holds the bytes; the draft closes it.
         commit: Makes the file of the buffer.
-        discard: Undoes what opening has done.
+        undo: Undoes what opening has done, when nothing is committed.
     """
 
     def __init__(
@@ -32,14 +50,15 @@ class Draft(io.BufferedIOBase):
         mode: Mode,
         buffer: BinaryIO,
         commit: Callable[[BinaryIO], None],
-        discard: Callable[[], None] = _nothing,
+        undo: Callable[[], None] = _nothing,
     ) -> None:
         self.name = path
         self._mode = mode
         self._buffer = buffer
         self._commit = commit
-        self._undo = discard
+        self._undo = undo
         self._discarded = False
+        self._failure: tuple[int | None, str | None] | None = None
         buffer.seek(0, io.SEEK_END if mode.kind == 'a' else io.SEEK_SET)
 
     @property
@@ -67,9 +86,13 @@ class Draft(io.BufferedIOBase):
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # anything with bytes in it
         buffer = self._to_write()
-        if self._mode.kind == 'a':
-            buffer.seek(0, io.SEEK_END)
-        return buffer.write(data)
+        try:
+            if self._mode.kind == 'a':
+                buffer.seek(0, io.SEEK_END)
+            return buffer.write(data)
+        except OSError as error:
+            self._failure = error.errno, error.strerror  # from here on there is half of it
+            raise
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return self._buffer.seek(offset, whence)
@@ -96,12 +119,18 @@ class Draft(io.BufferedIOBase):
         self._discarded = True
 
     def close(self) -> None:
-        """Commit what was written."""
+        """Commit what was written.
+
+        Raises:
+            OSError: It cannot be committed, or a write has failed before: the file is as it was.
+        """
         if self.closed:
             return
         committed = False
         try:
             if not self._discarded and self._mode.writes:
+                if self._failure is not None:
+                    raise OSError(*self._failure, self.name)
                 self._buffer.flush()
                 self._commit(self._buffer)
                 committed = True
@@ -114,16 +143,6 @@ class Draft(io.BufferedIOBase):
                     super().close()  # flushes
                 finally:
                     self._buffer.close()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self.discard()
-        self.close()
 
     def __del__(self) -> None:
         if hasattr(self, '_discarded'):  # else it never came to be
@@ -140,18 +159,14 @@ class Draft(io.BufferedIOBase):
         return self._buffer
 
 
-class TextFile(io.TextIOWrapper):
-    """A file of texts; an exception in its `with` block discards what was written."""
+class TextFile(_Discarding, io.TextIOWrapper):
+    """A file of texts; an exception in its `with` block discards what was written.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._discard()
-        self.close()
+    Attributes:
+        mode: The mode it was opened in.
+    """
+
+    mode: str
 
     def close(self) -> None:
         """Commit what was written, unless it cannot be written whole."""
@@ -159,11 +174,12 @@ class TextFile(io.TextIOWrapper):
             try:
                 self.flush()
             except BaseException:
-                self._discard()
+                self.discard()
                 raise
             finally:
                 super().close()
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
+        """Leave the file as it was, unless it changes in place."""
         if isinstance(self.buffer, Draft):
             self.buffer.discard()

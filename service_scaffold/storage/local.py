@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
-import secrets
 from functools import partial
 from typing import BinaryIO, cast
 
-from service_scaffold.storage import paths
+from service_scaffold.storage import paths, unfinished
 from service_scaffold.storage.base import Backend
 from service_scaffold.storage.files import Draft
 from service_scaffold.storage.modes import Mode
+
+_MANY = 10_000
+"""How many directories are remembered as swept."""
 
 
 class LocalBackend(Backend):
@@ -29,6 +32,7 @@ class LocalBackend(Backend):
     def __init__(self, local_path: str, mount_point: str | None = None) -> None:
         mounted = mount_point is not None and os.path.exists(mount_point)
         self.root = os.path.abspath(cast(str, mount_point if mounted else local_path))
+        self._swept: set[str] = set()
 
     def __repr__(self) -> str:
         return f'LocalBackend({self.root!r})'
@@ -49,19 +53,29 @@ class LocalBackend(Backend):
             raise paths.taken(path) if mode.kind == 'x' else paths.is_directory(path)
         if os.path.exists(real) and not os.access(real, os.W_OK):
             raise paths.refused('The file is write-protected', path)  # replacing it would work
-        if mode.kind == 'x':
-            # The name is ours from now on, as it would be with an open file.
-            os.close(os.open(real, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        temporary = os.path.join(os.path.dirname(real), f'{paths.TEMPORARY}{secrets.token_hex(8)}')
-        discard = partial(_remove, temporary, *([real] if mode.kind == 'x' else []))
+        buffer = self._unfinished(os.path.dirname(real))
+        undo = partial(_remove, buffer.name)
         try:
-            buffer = open(temporary, 'x+b')  # noqa: SIM115  # the draft closes it
+            if mode.kind == 'x':
+                # The name is ours from now on, as it would be with an open file.
+                os.close(os.open(real, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                undo = partial(_remove, buffer.name, real)
             with contextlib.suppress(FileNotFoundError):  # a new file has the umask's mode
                 os.fchmod(buffer.fileno(), os.stat(real).st_mode & 0o7777)
+            return Draft(path, mode, buffer, partial(_replace, buffer.name, real), undo)
         except BaseException:
-            discard()
+            buffer.close()
+            undo()
             raise
-        return Draft(path, mode, buffer, partial(_replace, temporary, real), discard)
+
+    def _unfinished(self, directory: str) -> BinaryIO:
+        file = unfinished.create(directory)
+        if directory not in self._swept:
+            if len(self._swept) >= _MANY:
+                self._swept.clear()
+            self._swept.add(directory)
+            unfinished.sweep(directory)
+        return file
 
     def _exists(self, path: str) -> bool:
         return os.path.exists(self._real(path))
@@ -70,10 +84,16 @@ class LocalBackend(Backend):
         directory, _, name = path.rpartition('/')
         # Of a symbolic link it is the link that goes, wherever it leads.
         target = os.path.join(self._real(directory), name)
-        if os.path.isdir(target) and not os.path.islink(target):
-            os.rmdir(target)
-        else:
+        if not os.path.isdir(target) or os.path.islink(target):
             os.unlink(target)
+            return
+        try:
+            os.rmdir(target)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            unfinished.sweep(target)  # it may hold nothing that anybody sees
+            os.rmdir(target)
 
     def _listdir(self, path: str) -> list[str]:
         try:

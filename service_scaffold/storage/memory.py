@@ -37,14 +37,17 @@ class MemoryBackend(Backend):
     def _check(self, path: str, mode: Mode) -> None:
         if self._is_directory(path):
             raise paths.taken(path) if mode.kind == 'x' else paths.is_directory(path)
-        parts = path.split('/')
-        for count in range(1, len(parts)):
-            if '/'.join(parts[:count]) in self._files:
-                raise paths.is_file(path)
+        self._check_parents(path)
         if mode.kind == 'x' and path in self._files:
             raise paths.taken(path)
         if mode.kind == 'r' and path not in self._files:
             raise paths.missing(path)
+
+    def _check_parents(self, path: str) -> None:
+        parts = path.split('/')
+        for count in range(1, len(parts)):
+            if '/'.join(parts[:count]) in self._files:
+                raise paths.is_file(path)
 
     def _commit(self, path: str, mode: Mode, before: int, buffer: BinaryIO) -> None:
         buffer.seek(0)
@@ -68,6 +71,7 @@ class MemoryBackend(Backend):
         with self._lock:
             if self._is_directory(path):
                 raise paths.not_empty(path)
+            self._check_parents(path)
             if path not in self._files:
                 raise paths.missing(path)
             del self._files[path]
@@ -76,6 +80,7 @@ class MemoryBackend(Backend):
         with self._lock:
             if path in self._files:
                 raise paths.is_file(path)
+            self._check_parents(path)
             if path and not self._is_directory(path):
                 raise paths.missing(path)
             below = f'{path}/' if path else ''

@@ -49,6 +49,3 @@ class Mode:
     def binary(self) -> str:
         """The mode in which bytes are read and written, for `io.open`."""
         return f'{self.kind}{"+" if self.updates else ""}b'
-
-    def __str__(self) -> str:
-        return self.binary.replace('b', '') if self.is_text else self.binary

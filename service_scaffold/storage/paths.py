@@ -8,6 +8,9 @@ import os
 TEMPORARY = '.~'
 """How the names of files begin that are still being written; nobody sees or opens them."""
 
+MAX_BYTES = 1024
+"""How long a path may be: S3 takes no longer ones."""
+
 Path = str | os.PathLike[str]
 
 
@@ -15,7 +18,9 @@ def clean(path: Path) -> str:
     """Return `path` without empty and `.` parts; '' is the root.
 
     Raises:
-        PermissionError: It is absolute, or has `..`, a backslash, a NUL or a reserved name in it.
+        PermissionError: It is absolute, or has `..`, a backslash, a NUL or a reserved name in it,
+            or what UTF-8 cannot express.
+        OSError: It is too long.
         TypeError: It is not a text.
     """
     text = os.fspath(path)
@@ -25,6 +30,12 @@ def clean(path: Path) -> str:
         raise refused('A path in a storage is relative', text)
     if '\\' in text or '\0' in text:
         raise refused('A path in a storage has no backslash and no NUL', text)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise refused('A path in a storage can be written in UTF-8', text) from None
+    if size > MAX_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f'{text[:40]}…')
     parts = [part for part in text.split('/') if part not in ('', '.')]
     if '..' in parts:
         raise refused('A path in a storage has no ..', text)

@@ -15,7 +15,7 @@ from service_scaffold.storage import paths
 from service_scaffold.storage.base import Backend
 from service_scaffold.storage.files import Draft
 from service_scaffold.storage.modes import Mode
-from service_scaffold.storage.settings import S3
+from service_scaffold.storage.settings import S3, check_installed
 
 IN_MEMORY_BYTES = 2**23
 """A file that is open and larger than this is on the disk meanwhile."""
@@ -42,25 +42,17 @@ class S3Backend(Backend):
     """
 
     def __init__(self, settings: S3) -> None:
+        check_installed()
         self._settings = settings
         prefix = paths.clean(settings.prefix)
         self._prefix = f'{prefix}/' if prefix else ''
         self._lock = threading.Lock()
         self._made: Any = None
-        try:
-            import boto3
-        except ImportError as error:
-            raise errors.ConfigError(
-                f'A storage of type s3 needs the package {error.name!r}:'
-                ' pip install service-scaffold[s3]'
-            ) from error
-        self._boto3 = boto3
 
     def __repr__(self) -> str:
         return f'S3Backend({self._settings.bucket!r}, prefix={self._settings.prefix!r})'
 
     def _open(self, path: str, mode: Mode) -> io.BufferedIOBase:
-        discard = partial(self._unclaim, path, mode)
         if mode.kind == 'x':
             self._claim(path)
         spool = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115  # the draft closes it
@@ -71,19 +63,34 @@ class S3Backend(Backend):
         except BaseException:
             buffer.close()
             raise
-        return Draft(path, mode, buffer, partial(self._store, path), discard)
+        undo = partial(self._unclaim, path, mode)
+        return Draft(path, mode, buffer, partial(self._store, path), undo)
 
     def _fetch(self, path: str, mode: Mode, buffer: BinaryIO) -> None:
         try:
             with self._calling(path):
-                self._client.download_fileobj(
-                    self._settings.bucket, self._key(path), buffer, Config=self._transfer
-                )
+                self._download(path, buffer)
         except FileNotFoundError:
             if self._is_directory(path):
                 raise paths.is_directory(path) from None
             if mode.kind == 'r':
                 raise
+
+    def _download(self, path: str, buffer: BinaryIO) -> None:
+        from s3transfer.exceptions import S3DownloadFailedError
+
+        for attempts_left in reversed(range(ATTEMPTS)):
+            try:
+                self._client.download_fileobj(
+                    self._settings.bucket, self._key(path), buffer, Config=self._transfer
+                )
+            except S3DownloadFailedError:  # it was replaced meanwhile; large ones come in parts
+                if not attempts_left:
+                    raise
+                buffer.seek(0)
+                buffer.truncate()
+            else:
+                return
 
     def _store(self, path: str, buffer: BinaryIO) -> None:
         buffer.seek(0)
@@ -93,6 +100,8 @@ class S3Backend(Backend):
             )
 
     def _claim(self, path: str) -> None:
+        if self._is_file(path):  # not every server heeds the condition
+            raise paths.taken(path)
         with self._calling(path):
             self._client.put_object(**self._at(path), Body=b'', IfNoneMatch='*')
 
@@ -106,7 +115,11 @@ class S3Backend(Backend):
 
     def _delete(self, path: str) -> None:
         if not self._is_file(path):
-            raise paths.not_empty(path) if self._is_directory(path) else paths.missing(path)
+            if not self._is_directory(path):
+                raise paths.missing(path)
+            if self._listdir(path):
+                raise paths.not_empty(path)
+            path += '/'  # the marker of an empty one
         with self._calling(path):
             self._client.delete_object(**self._at(path))
 
@@ -163,6 +176,7 @@ class S3Backend(Backend):
             return self._made
 
     def _connect(self) -> Any:
+        import boto3
         from botocore.config import Config
 
         given = self._settings
@@ -176,7 +190,7 @@ class S3Backend(Backend):
             settings['s3'] = {'addressing_style': 'path'}
             settings['request_checksum_calculation'] = 'when_required'
             settings['response_checksum_validation'] = 'when_required'
-        return self._boto3.session.Session().client(
+        return boto3.session.Session().client(
             's3',
             endpoint_url=given.endpoint_url,
             region_name=given.region,
@@ -191,15 +205,19 @@ class S3Backend(Backend):
         """Turn the errors of the library into those of files."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer import exceptions as transfers
 
         try:
             yield
         except ClientError as error:
             raise self._translated(path, error.response.get('Error', {})) from error
-        except (BotoCoreError, Boto3Error) as error:
-            raise errors.StorageError(
-                f'{self!r} cannot be used: {options.mask_text(str(error))}'
-            ) from error
+        except transfers.RetriesExceededError as error:
+            raise self._unusable(error.last_exception) from error
+        except (BotoCoreError, Boto3Error, transfers.S3DownloadFailedError) as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> errors.StorageError:
+        return errors.StorageError(f'{self!r} cannot be used: {options.mask_text(str(error))}')
 
     def _translated(self, path: str, error: dict[str, str]) -> OSError:
         code, message = error.get('Code', ''), error.get('Message', '')

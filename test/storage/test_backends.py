@@ -1,6 +1,7 @@
 """What every back end promises."""
 
 import csv
+import gc
 import io
 import json
 import zipfile
@@ -188,8 +189,35 @@ def test_what_is_no_mode_is_a_value_error(backend, mode):
 
 
 def test_a_binary_file_has_no_encoding(backend):
-    with pytest.raises(ValueError, match='encoding'):
-        backend.open('a', 'wb', encoding='utf-8')
+    for text in ({'encoding': 'utf-8'}, {'errors': 'ignore'}, {'newline': ''}):
+        with pytest.raises(ValueError, match='encoding'):
+            backend.open('a', 'wb', **text)
+
+
+@pytest.mark.parametrize('wrong', [{'encoding': 'bogus'}, {'newline': 'bogus'}])
+def test_what_is_wrong_with_a_text_is_said_before_anything_is_opened(backend, wrong):
+    write(backend, 'a', 'before')
+
+    for path, mode in (('a', 'w'), ('a', 'r+'), ('new', 'x'), ('new', 'a')):
+        with pytest.raises((LookupError, ValueError), match='bogus'):
+            backend.open(path, mode, **wrong)
+
+    gc.collect()
+    assert read(backend, 'a') == 'before'
+    assert backend.listdir() == ['a']
+
+
+def test_bytes_that_are_no_text_are_read_as_errors_says(backend):
+    with backend.open('a', 'wb') as file:
+        file.write(b'one \xff')
+
+    assert backend.open('a', errors='replace').read() == 'one \ufffd'
+
+
+def test_a_file_knows_its_mode(backend):
+    for mode in ('w', 'r', 'a+', 'wb', 'rb'):
+        with backend.open('a', mode) as file:
+            assert file.mode == mode
 
 
 def test_directories_are_listed(backend):
@@ -262,6 +290,16 @@ def test_nothing_leaves_the_storage(backend):
         for call in (backend.exists, backend.delete, backend.listdir):
             with pytest.raises(PermissionError):
                 call(path)
+
+
+def test_a_path_has_a_length_and_can_be_written(backend):
+    write(backend, 'é/' * 300 + 'a', 'text')
+    for path in ('é' * 513, '/'.join('a' * 513)):
+        for call in (backend.open, backend.exists, backend.delete, backend.listdir):
+            with pytest.raises(OSError, match='too long'):
+                call(path)
+    with pytest.raises(PermissionError, match='UTF-8'):
+        backend.open('a\ud800', 'w')
 
 
 @pytest.mark.parametrize('path', [b'a', None, 3])

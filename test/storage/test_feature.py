@@ -47,7 +47,7 @@ def test_several_are_found_by_name(monkeypatch, tmp_path):
     assert (tmp_path / 'a').exists()
     assert storages['memory'] is storages['memory']
     assert not storages['memory'].exists('a')
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no storage 'other', but disk, memory"):
         storages['other']
     with pytest.raises(errors.ConfigError, match='disk, memory'):
         storages.default  # noqa: B018  # it is the access that raises
@@ -87,6 +87,12 @@ WRONG = [
     '{"type": "s3", "secret_access_key": "hidden"}',
     '{"type": "s3", "bucket": 5, "secret_access_key": "hidden"}',
     '{"secret_access_key": "hidden"',
+    '{"type": {"type": "s3", "secret_access_key": "hidden"}}',
+    '{"type": "local", "local_path": ""}',
+    '{"type": "s3", "bucket": ""}',
+    '{"type": "s3", "bucket": "b", "prefix": "../c"}',
+    '{"type": "s3", "bucket": "b", "endpoint_url": "minio:9000"}',
+    '{"type": "s3", "bucket": "b", "secret_access_key": "hidden"}',
 ]
 
 
@@ -100,6 +106,36 @@ def test_what_is_wrong_is_a_usage_error(monkeypatch, capsys, value):
     assert caught.value.code == 2
     assert 'STORAGE' in told
     assert 'hidden' not in told
+
+
+@pytest.mark.parametrize(
+    ('value', 'told'),
+    [
+        ('{"type": "local", "locl_path": "/x"}', "'locl_path'; did you mean 'local_path'?"),
+        ('{"a": {"type": "memory", "x": 1}}', "storage 'a' of type memory: unknown setting 'x'"),
+        ('{"a": {"type": "memory"}, "a": {"type": "memory"}}', "'a' is there twice"),
+        ('{"type": "s3", "bucket": "b", "prefix": "/c"}', 'prefix: A path in a storage is relat'),
+        ('{"type": "s3", "bucket": "b", "endpoint_url": "minio:9000"}', 'begins with http:// or'),
+    ],
+)
+def test_what_is_wrong_is_said(monkeypatch, capsys, value, told):
+    with pytest.raises(SystemExit):
+        make(monkeypatch, value)
+
+    assert told in ' '.join(capsys.readouterr().err.split())
+
+
+def test_a_missing_package_is_said_at_the_start(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'boto3', None)
+    with pytest.raises(SystemExit) as caught:
+        make(monkeypatch, {'type': 's3', 'bucket': 'b'})
+
+    assert caught.value.code == 2
+    assert 'pip install service-scaffold[s3]' in ' '.join(capsys.readouterr().err.split())
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    assert make(monkeypatch, '').default is None
 
 
 def test_a_service_ends_with_2(tmp_path):
@@ -117,7 +153,7 @@ def test_a_service_ends_with_2(tmp_path):
 
 
 def test_credentials_are_not_printed(monkeypatch, capsys):
-    given = {'type': 's3', 'bucket': 'b', 'secret_access_key': 'hidden'}
+    given = {'type': 's3', 'bucket': 'b', 'access_key_id': 'key', 'secret_access_key': 'hidden'}
     with pytest.raises(SystemExit):
         make(monkeypatch, given, '--print-config')
 

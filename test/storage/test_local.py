@@ -1,7 +1,10 @@
 """Files on a disk."""
 
 import os
+import resource
+import signal
 import stat
+import time
 
 import pytest
 
@@ -110,6 +113,64 @@ def test_what_was_killed_while_writing_is_not_seen(files, root):
     (root / '.~0123456789abcdef').write_text('half')
 
     assert files.listdir() == ['a']
+
+
+@pytest.fixture
+def leftovers(files, root):
+    """What killed processes have left behind: one is just dead, the other for an hour."""
+    files.open('sub/a', 'w').close()
+    files.delete('sub/a')
+    for name, age_s in (('.~new', 0), ('.~old', 3600)):
+        (root / 'sub' / name).write_text('half')
+        then = time.time() - age_s
+        os.utime(root / 'sub' / name, (then, then))
+    return root / 'sub'
+
+
+def test_what_was_killed_while_writing_goes_when_the_next_process_writes(root, leftovers):
+    storage.LocalBackend(str(root)).open('sub/a', 'w').close()
+
+    assert sorted(os.listdir(leftovers)) == ['.~new', 'a']
+
+
+def test_what_was_killed_while_writing_does_not_keep_a_directory(files, leftovers):
+    (leftovers / '.~new').unlink()
+
+    files.delete('sub')
+
+    assert not leftovers.exists()
+
+
+def test_what_somebody_still_writes_is_not_swept(files, root):
+    with files.open('a', 'w') as file:
+        (hidden,) = root.iterdir()
+        os.utime(hidden, (0, 0))
+        storage.LocalBackend(str(root)).open('b', 'w').close()
+        file.write('text')
+
+    assert files.open('a').read() == 'text'
+
+
+def test_after_a_write_that_has_failed_the_file_stays_as_it_was(files, root):
+    """As on a full disk; also when nobody has used `with`."""
+    with files.open('a', 'w') as file:
+        file.write('before')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    try:
+        file = files.open('a', 'wb')
+        with pytest.raises(OSError, match='too large'):
+            file.write(bytes(2**20))
+        with pytest.raises(OSError, match='too large'):
+            file.close()
+        files.open('b', 'x').close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+    assert files.open('a').read() == 'before'
+    assert sorted(os.listdir(root)) == ['a', 'b']
 
 
 def test_a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_own(files, root):

@@ -21,6 +21,9 @@ def test_a_file_is_no_directory():
 
     with pytest.raises(NotADirectoryError):
         files.open('a/b', 'w')
+    for call in (files.delete, files.listdir):
+        with pytest.raises(NotADirectoryError):
+            call('a/b')
 
 
 def test_each_has_files_of_its_own():

@@ -1,7 +1,10 @@
 """Files in S3."""
 
+import http.server
+import itertools
 import socket
 import sys
+import threading
 
 import msgspec
 import pytest
@@ -27,6 +30,8 @@ def test_objects_are_what_others_see(files, s3_settings, s3_client):
     assert files.open('a/c').read() == 'theirs'
     assert files.listdir() == ['a', 'marker']
     assert files.listdir('marker') == []
+    files.delete('marker')
+    assert files.listdir() == ['a']
 
 
 def test_a_file_may_be_larger_than_memory_should_hold(files):
@@ -38,6 +43,75 @@ def test_a_file_may_be_larger_than_memory_should_hold(files):
     with files.open('large', 'rb') as file:
         assert all(file.read(2**20) == block for _ in range(9))
         assert file.read() == b''
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(files, s3_settings, s3_client):
+    """Large ones come in parts, and the parts would not fit."""
+    key = {'Bucket': 'files', 'Key': f'{s3_settings.prefix}/large'}
+    s3_client.put_object(**key, Body=b'x' * 2**24)
+    parts = itertools.count()
+
+    def replace(**_):
+        if next(parts) == 1:
+            s3_client.put_object(**key, Body=b'y' * (2**24 - 1))
+
+    files._client.meta.events.register('before-call.s3.GetObject', replace)
+
+    with files.open('large', 'rb') as file:
+        assert file.read() == b'y' * (2**24 - 1)
+
+
+class _Careless(http.server.BaseHTTPRequestHandler):
+    """Has every file, half of each, and heeds no conditions."""
+
+    def do_HEAD(self):
+        self.answer(1000)
+
+    def do_GET(self):
+        self.answer(1000)
+        self.wfile.write(b'half')
+
+    def do_PUT(self):
+        self.rfile.read(int(self.headers['Content-Length']))
+        self.server.written += 1
+        self.answer(0)
+
+    def answer(self, size):
+        self.send_response(200)
+        self.send_header('ETag', '"x"')
+        self.send_header('Content-Length', str(size))
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def careless():
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Careless) as server:
+        server.written = 0
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield server
+        server.shutdown()
+        serving.join()
+
+
+def test_an_answer_that_breaks_off_is_an_error_of_the_storage(s3_settings, careless):
+    url = f'http://127.0.0.1:{careless.server_port}'
+    files = storage.S3Backend(msgspec.structs.replace(s3_settings, endpoint_url=url))
+
+    with pytest.raises(storage.StorageError, match=r"'files'.*cannot be used: 4 read"):
+        files.open('a')
+
+
+def test_a_server_that_heeds_no_conditions_loses_no_file_to_x(s3_settings, careless):
+    url = f'http://127.0.0.1:{careless.server_port}'
+    files = storage.S3Backend(msgspec.structs.replace(s3_settings, endpoint_url=url))
+
+    with pytest.raises(FileExistsError):
+        files.open('a', 'x')
+    assert careless.written == 0
 
 
 def test_more_names_than_fit_in_one_answer_are_listed(files, monkeypatch):
@@ -82,8 +156,8 @@ def test_a_failing_upload_says_so_when_the_file_is_closed(s3_settings, closed_po
 
 
 def test_a_prefix_leads_nowhere_else(s3_settings):
-    with pytest.raises(PermissionError):
-        storage.S3Backend(msgspec.structs.replace(s3_settings, prefix='../other'))
+    with pytest.raises(ValueError, match='prefix'):
+        msgspec.structs.replace(s3_settings, prefix='../other')
 
 
 def test_without_the_extra_it_says_what_to_install(s3_settings, monkeypatch):
