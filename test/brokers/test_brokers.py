@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 
 import pytest
 
@@ -48,6 +49,18 @@ def test_the_proxied_address_is_another_one(session_broker):
     assert session_broker.proxied_url != session_broker.url
     assert not listens(session_broker.proxy.port)
     assert listens(session_broker.port)
+
+
+def test_the_mosquitto_of_the_session_does_not_save_each_change(mosquitto, unique):
+    """It would write all it has for each message of a group; publishers would run out of time."""
+    database = mosquitto.directory / 'mosquitto.db'
+    before = database.stat().st_mtime_ns if database.exists() else None
+    where = ['-h', mosquitto.host, '-p', str(mosquitto.port), '-t', unique, '-q', '1', '-r']
+
+    for body in (['-m', 'kept'], ['-n']):
+        subprocess.run(['mosquitto_pub', *where, *body], check=True, timeout=10)
+
+    assert (database.stat().st_mtime_ns if database.exists() else None) == before
 
 
 @pytest.mark.parametrize('kind', KINDS, ids=lambda kind: kind.name)
