@@ -35,6 +35,8 @@ def add_routes(app: web.Application, path: str) -> None:
         ('GET', one, get_one, 'An asset with its attributes'),
         ('GET', f'{one}/events', follow, 'Its attributes and their changes, as server-sent events'),
         ('GET', one + '/{attribute}', get_attribute, 'One attribute of an asset'),
+        # One that is named `events` is hidden by the stream above.
+        ('GET', one + '/attributes/{attribute}', get_attribute, 'One attribute of an asset'),
         ('POST', one + '/methods/{method}', call, 'Call a method of an asset'),
     ):
         described = apidoc.document(handler, tags=['assets'], summary=summary)

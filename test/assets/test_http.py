@@ -72,10 +72,25 @@ async def test_assets_and_their_attributes_are_read(hall: Hall) -> None:
         assert (await response.json())['tag'] == 'Wear'
 
 
+async def test_an_attribute_of_any_name_is_read_one_level_down(hall: Hall) -> None:
+    """`events` would be the stream of events, one level higher."""
+    names = ('events', 'methods', 'attributes', 'wear')
+    await hall.own.set_many({name: f'the {name}' for name in names})
+    for name in names:
+        async with hall.client.get(f'{BASE}/hall:1.mill/attributes/{name}') as response:
+            assert (response.status, response.content_type) == (200, 'application/json')
+            assert (await response.json())['value'] == f'the {name}'
+    async with hall.client.get(f'{BASE}/hall:1.mill/events?attribute=events') as response:
+        assert response.content_type == 'text/event-stream'
+        assert await _events(response, 1) == [('events', 'the events')]
+
+
 @pytest.mark.parametrize(
     ('path', 'status'),
     [
         ('/nobody', 404),
+        ('/nobody/attributes/wear', 404),
+        ('/hall:1.mill/attributes/nothing', 404),
         ('/no%20body', 404),
         ('/a%2Fb', 404),
         ('/..%2f', 404),
