@@ -230,7 +230,7 @@ class EventPublisher(BusFeature):
 
         Raises:
             TimeoutError: No answer in time.
-            NoResponder: Nobody can answer, and the broker knows (RabbitMQ, memory).
+            NoResponder: Nobody can answer, and the broker knows (RabbitMQ, memory, Mosquitto).
             RemoteError: The responder raised.
             ConnectionError: The request was not sent, or the connection died meanwhile.
             DecodeError: The answer cannot be decoded.

@@ -45,7 +45,7 @@ class MqttTransport(Transport):
     """One service's connections to one MQTT 5 broker."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        group_redelivery=False, copy_per_binding=True
+        group_redelivery=False, knows_responders=True, copy_per_binding=True
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -123,7 +123,7 @@ class MqttTransport(Transport):
     async def publish(
         self, messages: Sequence[Message], progress: Progress, *, mandatory: bool = False
     ) -> Mapping[int, Exception]:
-        return await self._up().publish(messages, wire.event, progress)
+        return await self._up().publish(messages, wire.event, progress, mandatory=mandatory)
 
     async def dead_letter(self, message: Message) -> None:
         await self._publish_one(message, wire.dead_letter)

@@ -27,6 +27,8 @@ from service_scaffold.transports.mqtt_stream import Stream
 
 KEEPALIVE_S = 15
 
+NOBODY = 0x10
+"""Reason code of a message that the broker has taken, and that no subscription matches."""
 REFUSED = 0x80
 """Reason codes from here on are failures."""
 NOT_AUTHORIZED = 0x87

@@ -11,6 +11,8 @@ from service_scaffold import errors
 from service_scaffold.message import Message
 from service_scaffold.transports.base import Progress, Settings
 from service_scaffold.transports.mqtt_client import (
+    KEEPALIVE_S,
+    NOBODY,
     NOT_AUTHORIZED,
     REFUSED,
     TAKEN_OVER,
@@ -32,6 +34,7 @@ MAX_IN_FLIGHT = 1000
 _CLOSE_S = 1.0
 _TICK_S = 1.0
 _SILENCE = 1.5  # of the keep-alive: a ping and half as long again for its answer
+_UNCONFIRMED = 2.0  # of the publisher's limit: longer than any caller should wait for a confirm
 _PACKET_OVERHEAD = 16
 
 
@@ -177,10 +180,24 @@ class Connection:
         elif self.terms.keepalive_s and silent_s > _SILENCE * self.terms.keepalive_s:
             self.lose(errors.ConnectionLost(f'{self} has been silent for {silent_s:.0f} s'))
             return
+        elif (stuck_s := self._outbox.stuck_s(now)) > self._stuck_limit_s:
+            self.lose(
+                errors.ConnectionLost(
+                    f'{self} has not confirmed a message for {stuck_s:.0f} s, though it is not'
+                    ' silent: the confirm seems to be lost'
+                )
+            )
+            return
         else:
             self._client.tick()
         if self.lost is None:
             self._watch_later()
+
+    @property
+    def _stuck_limit_s(self) -> float:
+        """After so long a confirm will not come: its place in the window would be lost for good."""
+        patience_s = _SILENCE * (self.terms.keepalive_s or KEEPALIVE_S)
+        return max(patience_s, _UNCONFIRMED * self._settings.publish_timeout_s)
 
     def _ended(self, code: int, name: str) -> None:
         if code == TAKEN_OVER:
@@ -231,16 +248,24 @@ class Connection:
     # Publishing and acknowledging
 
     async def publish(
-        self, messages: Sequence[Message], encode: Encode, progress: Progress
+        self,
+        messages: Sequence[Message],
+        encode: Encode,
+        progress: Progress,
+        *,
+        mandatory: bool = False,
     ) -> dict[int, Exception]:
         """Publish with QoS 1, all on their way at once; return what was refused, by position.
+
+        Args:
+            mandatory: What no subscription matches counts as refused, where the broker says so.
 
         Raises:
             ConnectionLost: The connection has ended.
         """
         self.check()
         before = progress.confirmed
-        failed = await self._outbox.publish(messages, encode, progress)
+        failed = await self._outbox.publish(messages, encode, progress, mandatory=mandatory)
         if len(failed) + progress.confirmed - before < len(messages):
             self.check()
         return failed
@@ -265,7 +290,7 @@ class Connection:
             refusal = errors.PublishError(
                 f'{self} refused the message: {name}', phase='confirm', maybe_sent=False
             )
-        self._outbox.confirm(packet_id, refusal)
+        self._outbox.confirm(packet_id, refusal, heard=code != NOBODY)
 
     # Subscribing
 

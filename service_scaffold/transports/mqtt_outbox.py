@@ -19,12 +19,24 @@ Encode = Callable[[Message], Outgoing]
 class _Batch:
     """Messages that are published together, and what became of them."""
 
-    __slots__ = ('done', 'encode', 'failed', 'following', 'messages', 'progress', 'unconfirmed')
+    __slots__ = (
+        'done',
+        'encode',
+        'failed',
+        'following',
+        'mandatory',
+        'messages',
+        'progress',
+        'unconfirmed',
+    )
 
-    def __init__(self, messages: Sequence[Message], encode: Encode, progress: Progress) -> None:
+    def __init__(
+        self, messages: Sequence[Message], encode: Encode, progress: Progress, mandatory: bool
+    ) -> None:
         self.messages = messages
         self.encode = encode
         self.progress = progress
+        self.mandatory = mandatory
         self.following = 0
         self.unconfirmed = 0
         self.failed: dict[int, Exception] = {}
@@ -56,16 +68,26 @@ class Outbox:
         self._batches: deque[_Batch] = deque()
         self._sent: dict[int, tuple[_Batch, int]] = {}
         self._unwritten: list[_Batch] = []
+        self._oldest: tuple[_Batch, int] | None = None
+        self._oldest_since = 0.0
         self.window = 1
 
     async def publish(
-        self, messages: Sequence[Message], encode: Encode, progress: Progress
+        self,
+        messages: Sequence[Message],
+        encode: Encode,
+        progress: Progress,
+        *,
+        mandatory: bool = False,
     ) -> dict[int, Exception]:
         """Publish `messages` and wait for all confirms; returns early after `end`.
 
         When it is cancelled, nothing more of them is sent.
+
+        Args:
+            mandatory: One that reaches nobody has failed.
         """
-        batch = _Batch(messages, encode, progress)
+        batch = _Batch(messages, encode, progress, mandatory)
         if messages:
             self._batches.append(batch)
             self.pump()
@@ -93,18 +115,39 @@ class Outbox:
             batch.progress.phase = 'confirm'
         self._unwritten.clear()
 
-    def confirm(self, packet_id: int, refusal: Exception | None) -> None:
-        """Note the broker's answer to one message, and go on with the next."""
+    def confirm(
+        self, packet_id: int, refusal: Exception | None = None, *, heard: bool = True
+    ) -> None:
+        """Note the broker's answer to one message, and go on with the next.
+
+        Args:
+            refusal: Why the broker has not taken it.
+            heard: It reaches anybody, for all that the broker says.
+        """
         found = self._sent.pop(packet_id, None)
         if found is not None:
             batch, position = found
             batch.unconfirmed -= 1
+            if refusal is None and batch.mandatory and not heard:
+                message = batch.messages[position]
+                refusal = errors.NoResponder(f'Nobody takes {message.exchange}/{message.routing}')
             if refusal is None:
                 batch.progress.advance(1, (position,))
             else:
                 batch.failed[position] = refusal
             batch.settle()
         self.pump()
+
+    def stuck_s(self, now: float) -> float:
+        """Return how long the oldest publish without a confirm has been the oldest.
+
+        Not how old it is: of a full window on a slow network the last one has to wait for all
+        others. To be asked now and then, since it is only noticed here that the oldest changes.
+        """
+        oldest = next(iter(self._sent.values()), None)
+        if oldest is None or oldest is not self._oldest:
+            self._oldest, self._oldest_since = oldest, now
+        return now - self._oldest_since
 
     def end(self) -> None:
         """Wake all callers: there will be no more confirms."""

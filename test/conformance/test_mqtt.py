@@ -17,7 +17,6 @@ class TestMqtt(conformance.Suite):
     skips: ClassVar[dict[str, str]] = {
         'test_a_new_group_can_begin_with_the_first_message': 'the broker keeps no history',
         'test_order_per_key_holds_over_the_whole_group': 'members of a group compete',
-        'test_nobody_there_is_said_at_once': 'a publisher is not told who subscribes',
         'test_one_bad_subscription_leaves_the_others_alone': 'topics have no exchange type',
         'test_unsubscribing_hands_back_what_had_not_begun': 'it comes again at the next connection',
         'test_a_group_keeps_what_comes_while_nobody_is_subscribed': 'no member, no group',

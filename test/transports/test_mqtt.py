@@ -17,6 +17,7 @@ from service_scaffold.transports.base import Binding, IntakeSpec, Progress, Sett
 from service_scaffold.transports.mqtt import MqttTransport
 from test.brokers.mosquitto import Mosquitto
 from test.conftest import require_broker
+from test.transports.mqtt_swallower import Swallower
 
 WAIT_S = 5.0
 QUIET_S = 0.2
@@ -97,6 +98,28 @@ def foreign_publish(broker, topic, *options):
 
 
 # What is published arrives
+
+
+async def test_who_asks_is_told_that_nobody_takes_it(bench):
+    """Patterns, groups and groups of those who are away count; events need nobody."""
+    transport = await bench.connect()
+    away = await bench.connect(instance=f'{bench.exchange}-away')
+    await bench.live(transport, 'live.*')
+    await bench.group(transport, 'group.#')
+    await bench.group(away, 'away')
+    await away.close()
+    asked = ['live.a', 'group', 'group.a', 'away']
+    unheard = ['live', 'live.a.b', 'away.b', 'nobody']
+    messages = [bench.message(routing) for routing in asked + unheard]
+
+    refused = await transport.publish(messages, progress := Progress(), mandatory=True)
+
+    assert {position: type(error) for position, error in refused.items()} == dict.fromkeys(
+        range(len(asked), len(messages)), errors.NoResponder
+    )
+    assert f'{bench.exchange}/live.a.b' in str(refused[len(asked) + 1])
+    assert progress.confirmed == len(asked)
+    assert not await transport.publish(messages, Progress())
 
 
 async def test_envelope_comes_back_whole(bench):
@@ -767,6 +790,36 @@ async def test_publish_fails_with_the_connection(bench, mosquitto):
     with pytest.raises(errors.ConnectionLost):
         await asyncio.wait_for(publishing, WAIT_S)
     assert progress.phase == 'confirm'
+
+
+async def test_swallowed_confirms_end_the_connection(bench, mosquitto):
+    """Each would keep its place in the window for ever, and the window is Mosquitto's 20."""
+    async with Swallower(mosquitto.host, mosquitto.port) as between:
+        # Who watches presence has a keep-alive of two thirds of the lease: here 1 s.
+        settings = {'name': 'svc', 'lease_s': 1.5, 'publish_timeout_s': 0.5}
+        transport = MqttTransport(Settings(Address.parse(between.url), **settings))
+        transport.presence.watch(lambda *_: None)
+        await transport.connect()
+        await transport.presence.caught_up()
+        live = await bench.live(transport, '#')
+        await bench.publish(transport, 'a')
+        await take(live, 1)
+        between.appetite = 20
+        progress = Progress()
+        messages = [bench.message('a', b'%d' % number) for number in range(30)]
+        publishing = asyncio.ensure_future(transport.publish(messages, progress))
+
+        assert len(await take(live, 20)) == 20
+        with pytest.raises(errors.ConnectionLost, match=r'has not confirmed a message for \d+ s'):
+            await asyncio.wait_for(publishing, 2 * WAIT_S)
+
+        assert (between.swallowed, progress.confirmed) == (20, 0)
+        assert progress.unconfirmed(30) == tuple(range(30))
+        assert transport.lost.done()
+        await transport.close()
+        again = await bench.connect(between.url)
+        await bench.publish(again, *['a'] * 30)
+        await again.close()
 
 
 async def test_half_open_holds_nobody(bench, mosquitto):

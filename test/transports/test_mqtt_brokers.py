@@ -13,9 +13,10 @@ from service_scaffold.message import Message
 from service_scaffold.transports.address import Address
 from service_scaffold.transports.base import Binding, IntakeSpec, Progress, Settings
 from service_scaffold.transports.mqtt import MqttTransport
-from test.transports.mqtt_peer import DISCONNECT, PUBLISH, Peer, packet
+from test.transports.mqtt_peer import DISCONNECT, PUBACK, PUBLISH, Peer, packet
 
 WAIT_S = 5.0
+KEEPALIVE_1_S = b'\x13\0\1'
 
 
 def transport_to(peer, **settings):
@@ -48,7 +49,7 @@ async def test_refused_connection(code, error):
 
 async def test_silent_broker_is_noticed():
     """One and a half times the keep-alive without a byte is the end (here the broker's, 1 s)."""
-    async with Peer(connack=(0, b'\x13\0\1')) as peer:
+    async with Peer(connack=(0, KEEPALIVE_1_S)) as peer:
         transport = transport_to(peer)
         await transport.connect()
         began = time.monotonic()
@@ -118,7 +119,7 @@ async def test_refused_subscription(code, error):
 
 
 async def test_refused_message():
-    """A reason code of failure is an error at that position; nobody listening is none."""
+    """A failure is an error at that position; nobody listening only where an answer is wanted."""
     async with Peer(puback=0x97) as peer:
         transport = transport_to(peer)
         await transport.connect()
@@ -131,7 +132,11 @@ async def test_refused_message():
         with pytest.raises(errors.PublishError):
             await transport.dead_letter(message)
         peer.puback = 0x10
-        assert not await transport.publish([message], Progress(), mandatory=True)
+        assert not await transport.publish([message], Progress())
+        assert isinstance(
+            (await transport.publish([message], Progress(), mandatory=True))[0], errors.NoResponder
+        )
+        await transport.dead_letter(message)
         await transport.close()
 
 
@@ -153,6 +158,45 @@ async def test_window_of_the_broker_is_kept():
             async with asyncio.timeout(0.1):
                 await transport.publish([Message('plant', 'a', b'')], blocked)
         assert blocked.phase == 'connect'
+        await transport.close()
+
+
+async def test_confirm_that_never_comes_ends_the_connection():
+    """The place in the window is lost otherwise; that the broker says other things is no excuse."""
+    async with Peer(connack=(0, KEEPALIVE_1_S), puback=None) as peer:
+        transport = transport_to(peer, publish_timeout_s=0.5)
+        await transport.connect()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await transport.publish([Message('plant', 'a', b'')], Progress())
+        peer.puback = 0
+        began = time.monotonic()
+
+        async with asyncio.timeout(2 * WAIT_S):
+            while not transport.lost.done():
+                with contextlib.suppress(errors.ConnectionLost):  # it is not silent
+                    await transport.publish([Message('plant', 'a', b'')], Progress())
+                await asyncio.sleep(0.05)
+
+        assert time.monotonic() - began > 1.4
+        assert 'has not confirmed a message for' in str(transport.lost.result())
+        await transport.close()
+
+
+async def test_confirms_that_come_one_by_one_are_waited_for():
+    """The window may be full for as long as it takes, while it moves."""
+    async with Peer(connack=(0, KEEPALIVE_1_S), puback=None) as peer:
+        transport = transport_to(peer, publish_timeout_s=0.5)
+        await transport.connect()
+        messages = [Message('plant', 'a', b'')] * 5
+        publishing = asyncio.ensure_future(transport.publish(messages, Progress()))
+
+        for packet_id in range(1, 6):  # 4 s in all; one alone may take 1.5 s
+            await asyncio.sleep(0.8)
+            peer.send(packet(PUBACK, packet_id.to_bytes(2) + b'\0\0'))
+
+        assert await publishing == {}
+        assert not transport.lost.done()
         await transport.close()
 
 

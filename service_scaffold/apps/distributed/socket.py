@@ -118,7 +118,7 @@ class TopicSocket:
 
         Raises:
             TimeoutError: No answer in time; also what a callback that returns None leads to.
-            NoResponder: Nobody can answer, and the broker knows (RabbitMQ, memory).
+            NoResponder: Nobody can answer, and the broker knows (RabbitMQ, memory, Mosquitto).
             RemoteError: The responder raised.
             ConnectionError: The request was not sent, or the connection died meanwhile.
             DecodeError: The answer cannot be decoded, or not into `value_type`.
