@@ -109,7 +109,7 @@ class Mount(PrefixResource):
         if receiver.refusal is not None and not request.writer.output_size:
             raise receiver.refusal
         if isinstance(result, Whole):
-            return result.response()
+            return result.response(settings.stall_s)
         if isinstance(result, BaseException):
             return self._failed(request, result)
         return await stream.finish(result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -12,6 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from service_scaffold.http.wsgi.bridge import Gone
+from service_scaffold.http.wsgi.patience import Patience
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(r'[\x00-\x08\x0a-\x1f\x7f]')
@@ -66,12 +66,24 @@ class Whole:
     head: Head
     body: bytes
 
-    def response(self) -> web.Response:
-        """Return it for aiohttp to send."""
-        head = self.head
-        return web.Response(
-            status=head.status, reason=head.reason, headers=head.headers, body=self.body
+    def response(self, stall_s: float) -> web.Response:
+        """Return it for aiohttp to send, to a client that may take nothing for `stall_s`."""
+        return _WholeResponse(self, stall_s)
+
+
+class _WholeResponse(web.Response):
+    def __init__(self, whole: Whole, stall_s: float) -> None:
+        head = whole.head
+        super().__init__(
+            status=head.status, reason=head.reason, headers=head.headers, body=whole.body
         )
+        self._stall_s = stall_s
+
+    async def write_eof(self, data: bytes = b'') -> None:
+        if self._req is None:  # it is out
+            return
+        with Patience(self._req, self._stall_s):
+            await super().write_eof(data)
 
 
 Outcome = Whole | Head | BaseException
@@ -82,7 +94,7 @@ class Stream:
     """A response that is sent as it comes.
 
     Args:
-        stall_s: How long the client may take to receive what was sent.
+        stall_s: How long the client may take nothing of what was sent.
     """
 
     def __init__(self, request: web.Request, stall_s: float) -> None:
@@ -94,23 +106,22 @@ class Stream:
         """Send `data`, after the head if it is the first; return when there is room for more.
 
         Raises:
-            Gone: The client has left, or receives nothing.
+            Gone: The client has left, or takes nothing.
         """
         try:
-            async with asyncio.timeout(self._stall_s):
+            with Patience(self._request, self._stall_s):
                 response = await self._begun(head)
                 await response.write(data)
-        except TimeoutError as error:
-            if self._request.transport is not None:
-                self._request.transport.abort()  # close() would wait for the client
-            raise Gone(f'the client has received nothing for {self._stall_s:g} s') from error
-        except ConnectionResetError as error:
+        except ConnectionError as error:
             raise Gone('the client has left') from error
+        if self._request.transport is None:  # aborted, as it took nothing
+            raise Gone(f'the client has taken nothing for {self._stall_s:g} s')
 
     async def finish(self, head: Head) -> web.StreamResponse:
         """Send what is left to be sent, and return the response."""
-        response = await self._begun(head)
-        await response.write_eof()
+        with Patience(self._request, self._stall_s):
+            response = await self._begun(head)
+            await response.write_eof()
         return response
 
     async def _begun(self, head: Head) -> web.StreamResponse:

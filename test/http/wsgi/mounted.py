@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiohttp.test_utils import TestServer
+
 from service_scaffold.http import wsgi
 from test.http.serving import Client, serving
 
@@ -16,11 +18,18 @@ Environ = dict[str, Any]
 
 @asynccontextmanager
 async def mounted(
-    wsgi_app: Callable[..., Iterable[bytes]], *args: str, at: str = '/site', prefix: str = ''
+    wsgi_app: Callable[..., Iterable[bytes]],
+    *args: str,
+    at: str = '/site',
+    prefix: str = '',
+    server: type[TestServer] = TestServer,
 ) -> AsyncIterator[Client]:
     """Serve `wsgi_app` under `prefix` + `at`."""
     async with serving(
-        *args, routes=lambda app: wsgi.mount(app, at, wsgi_app) and None, prefix=prefix
+        *args,
+        routes=lambda app: wsgi.mount(app, at, wsgi_app) and None,
+        prefix=prefix,
+        server=server,
     ) as client:
         yield client
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from test.http.serving import UncancelledServer
 from test.http.wsgi.mounted import LIMIT_S, Recorder, at_rest, connected, mounted, sent
 
 MIB = 2**20
@@ -191,7 +192,7 @@ async def test_a_client_that_leaves_ends_the_read(caplog):
             raise
         return []
 
-    async with mounted(app) as client:
+    async with mounted(app, server=UncancelledServer) as client:
         async with connected(client) as (_, writer):
             writer.write(b'POST /site/ HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\nhalf')
             await begun.wait()

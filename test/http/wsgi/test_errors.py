@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from test.http.serving import UncancelledServer
 from test.http.wsgi.mounted import LIMIT_S, connected, mounted
 
 
@@ -154,7 +155,10 @@ async def test_who_waits_too_long_for_a_thread_gets_a_503():
 
 async def test_who_leaves_while_waiting_never_runs():
     busy = Busy()
-    async with mounted(busy, '--wsgi-threads', '1') as client, asyncio.TaskGroup() as group:
+    async with (
+        mounted(busy, '--wsgi-threads', '1', server=UncancelledServer) as client,
+        asyncio.TaskGroup() as group,
+    ):
         group.create_task(client.get('/site/first'))
         await busy.has_entered()
         async with connected(client) as (_, writer):

@@ -8,6 +8,7 @@ from wsgiref.validate import validator
 
 import pytest
 
+from test.http.serving import UncancelledServer
 from test.http.wsgi.mounted import LIMIT_S, Closing, at_rest, connected, mounted, sent
 
 PLAIN = [('Content-Type', 'text/plain')]
@@ -232,7 +233,7 @@ async def test_a_client_that_leaves_closes_the_generator(caplog):
         finally:
             loop.call_soon_threadsafe(ended.set)
 
-    async with mounted(app) as client:
+    async with mounted(app, server=UncancelledServer) as client:
         async with connected(client) as (reader, writer):
             writer.write(GET)
             await reader.readexactly(2**17)
