@@ -118,7 +118,7 @@ class Pipeline:
                     else:
                         try:
                             await self._call(subscription, delivery.routing, value)
-                        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                        except BaseException as error:  # noqa: BLE001 - judged in `_failure_of`
                             failure = error
                         if failure is not None:
                             await self._after_failure(transport.envelope(delivery), value, failure)
@@ -153,7 +153,7 @@ class Pipeline:
             if _expired(message, self._clock.time()):
                 raise Death('expired', TimeoutError('its deadline has passed'), 0)
             answer = await self._chain(message)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nothing may be lost
+        except BaseException as error:  # noqa: BLE001 - nothing may be lost
             await self._after_chain(message, _failure_of(error), buried)
         else:
             await self._answer(message, answer)
@@ -198,7 +198,9 @@ class Pipeline:
                 return await self._call(self.subscription, message.routing, value)
             async with asyncio.timeout(timeout_s):
                 return await self._call(self.subscription, message.routing, value)
-        except asyncio.CancelledError as error:
+        except Exception:
+            raise
+        except BaseException as error:
             raise _failure_of(error) from error
 
     async def _retry(self, message: Message, value: object, error: Exception) -> object:
@@ -268,11 +270,18 @@ def _expired(message: Message, now: float) -> bool:
 
 
 def _failure_of(error: BaseException) -> Exception:
-    """Return what a handler failed with; a cancellation of this task is raised on."""
+    """Return what a handler failed with; what ends this task or the process is raised on."""
     if isinstance(error, Exception):
         return error
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
     _raise_if_cancelled()
-    failure = RuntimeError('something that the handler awaited was cancelled')
+    cancelled = isinstance(error, asyncio.CancelledError)
+    failure = RuntimeError(
+        'something that the handler awaited was cancelled'
+        if cancelled
+        else f'the handler has raised {error!r}'
+    )
     failure.__cause__ = error
     return failure
 

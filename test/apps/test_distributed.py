@@ -652,6 +652,30 @@ def test_it_may_be_started_in_another_loop():
     assert seen == [0, 1]
 
 
+@pytest.mark.parametrize('timeout_s', [None, 5])
+async def test_whatever_a_function_raises_is_settled_by_its_policy(timeout_s):
+    """Also what is no Exception, as `pytest.fail` raises; what comes next is handled."""
+    app, seen = plant(), []
+
+    class Outcome(BaseException): ...
+
+    @app.application('q', policy=events.Policy(retry=ONCE.retry, timeout_s=timeout_s))
+    async def take(message):
+        seen.append(message.value)
+        if message.value == 0:
+            raise Outcome('no')
+
+    async with started(app) as socket:
+        with pytest.raises(errors.RemoteError, match='raised Outcome'):
+            await socket.request('q', 0)
+        await socket.publish('q', 1)
+        await socket.publish('q', 0)
+        await socket.publish('q', 2)
+        await until(lambda: 2 in seen, 5)
+
+    assert seen == [0, 1, 0, 2]
+
+
 async def test_what_is_declared_after_the_start_is_refused():
     app = plant()
 

@@ -78,6 +78,17 @@ async def test_a_content_type_that_nobody_knows_is_refused_at_the_start(unique):
             pytest.fail('nothing could be published')
 
 
+def test_what_is_no_group_and_no_server_is_refused_where_it_stands():
+    with pytest.raises(ValueError, match="Not a group name: 'all of us'"):
+        MemoryConfig(topics='q', group='all of us')
+    with pytest.raises(ValueError, match='name at least one host:port'):
+        KafkaConfig(bootstrap_servers=[])
+    with pytest.raises(TypeError, match="KafkaConfig has no 'url'"):
+        KafkaConfig().replace(url='kafka://elsewhere')
+    with pytest.raises(TypeError, match=r'AmqpConfig.__init__\(\) takes 1 positional'):
+        AmqpConfig('broker')
+
+
 def test_a_password_is_never_shown():
     config = AmqpConfig(user='u', password='secret')
 

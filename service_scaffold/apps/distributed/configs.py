@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -32,7 +32,7 @@ class BusConfig:
 
     Raises:
         TypeError: An unknown name; the message has the nearest.
-        ValueError: A topic is none.
+        ValueError: A topic or the group is none.
     """
 
     url: str = field(default='memory://', repr=False)
@@ -45,14 +45,20 @@ class BusConfig:
     cert: str | None = None
     key: str | None = None
 
-    def __new__(cls, **given: Any) -> Self:
+    def __new__(cls, *positions: Any, **given: Any) -> Self:
+        cls._check_names(given)
+        return super().__new__(cls)
+
+    @classmethod
+    def _check_names(cls, given: Iterable[str]) -> None:
         known = [each.name for each in dataclasses.fields(cls) if each.init]
         for name in given:
             if name not in known:
                 raise TypeError(f'{cls.__name__} has no {name!r}{options.nearest(name, known)}')
-        return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        if self.group is not None:
+            names.check_group(self.group)
         given = names.listed(self.topics) if self.topics else ()
         object.__setattr__(self, 'topics', given)
 
@@ -83,6 +89,7 @@ class BusConfig:
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with changes, as in `replace(topics='plant/#')`."""
+        self._check_names(changes)
         return dataclasses.replace(self, **changes)
 
 
@@ -157,6 +164,8 @@ class KafkaConfig(BusConfig):
     def __post_init__(self) -> None:
         servers = self.bootstrap_servers
         where = servers if isinstance(servers, str) else ','.join(servers)
+        if not where:
+            raise ValueError('bootstrap_servers: name at least one host:port')
         scheme = 'kafka+ssl' if self.tls else 'kafka'
         query = '' if self.sasl is None else f'?sasl={quote(self.sasl, safe="")}'
         url = f'{scheme}://{_credentials(self.user, self.password)}{where}{query}'

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from service_scaffold import events, stopping
+from service_scaffold import stopping
 from service_scaffold.apps.distributed import callback as callbacks
 from service_scaffold.apps.distributed import message as messages
 from service_scaffold.apps.distributed import resources as belongings
+from service_scaffold.apps.distributed import topics
 from service_scaffold.apps.distributed.bus import BusSocket
 from service_scaffold.apps.distributed.configs import BusConfig, socket_provider
 
@@ -238,7 +239,7 @@ class ConsumerApplication(AbstractApplication):
     ) -> None:
         super().__init__(async_callback, config, state=state, resources=resources, **unknown)
         self._group = self._provider.group or f'{self._provider.name}.{self.name}'
-        events.EventSubscription('any', '#', group=self._group)  # a wrong name is said here
+        topics.check_group(self._group)
         if not self._provider.topics:
             raise ValueError(
                 f'{self.name} has no topics: a consumer takes them from its configuration, as in'
