@@ -309,7 +309,12 @@ async def test_a_thousand_updates_reach_each_subscriber_in_order(
     watcher: web.Application, broker: Broker, unique: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = service.create_app(
-        'owner', raw_args=['--eventbus-url', broker.url, '--instance', f'o{unique}']
+        'owner',
+        raw_args=[
+            *('--eventbus-url', broker.url, '--instance', f'o{unique}'),
+            # This Mosquitto may be killed, so it writes its whole database at each change.
+            *('--publish-timeout-s', str(SOON_S)),
+        ],
     )
     assets.setup(app)
     async with running(app):
