@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -40,6 +40,11 @@ class StopRequest:
     def set(self) -> None:
         """Ask to stop; from the loop's thread."""
         self._event.set()
+
+    def set_soon(self) -> None:
+        """Ask to stop; from any thread, and to no effect once the loop is closed."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._event.set)
 
     async def wait(self) -> None:
         """Wait until somebody has asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import platform
@@ -20,6 +21,9 @@ from service_scaffold.assets import declarations
 from service_scaffold.assets.answering import Answering
 from service_scaffold.assets.owned import OwnedAsset
 from service_scaffold.assets.record import AVAIL, Attribute
+
+LAST_LIMIT_S = 5.0
+"""How long `app_event_loop_stopped` may take at most, when it is async."""
 
 
 class AssetApp(ReadyMadeApp):
@@ -41,7 +45,8 @@ class AssetApp(ReadyMadeApp):
     `await set()` publishes it, confirmed.
 
     Args:
-        asset_id: Id of the asset, and default of `--name`; without it the environment's `APP_UUID`.
+        asset_id: Default of `--name`, the id of the asset; the environment's `APP_UUID`, as
+            platforms set it, comes first.
         log_level: Default of `--log-level`.
         test_mode: Use a bus in memory, whatever else says.
         options: Any option of a service, with underscores, as its default.
@@ -87,6 +92,7 @@ class AssetApp(ReadyMadeApp):
         files.setup(self.application)
         assets.setup(self.application, self.ASSETS_PATH)
         self._made = True
+        self._identity = self._said()
         self._identify({})
         self._loop = MainLoop(
             self.application,
@@ -99,8 +105,13 @@ class AssetApp(ReadyMadeApp):
 
     # Declaring
 
+    def _said(self) -> tuple[Any, ...]:
+        """Return what the options say of the asset; flags are read later than the rest."""
+        keys = ('name', 'replica', *(f'application_{name}' for name in table.SHOWN))
+        return tuple(self.config[key] for key in keys)
+
     def _identify(self, early: Mapping[str, Any]) -> None:
-        """Be the asset that the options say; flags are read later than the rest."""
+        """Be the asset that the options say."""
         for name in table.SHOWN:
             attribute = f'APPLICATION_{name.upper()}'
             if not hasattr(type(self), attribute):
@@ -146,7 +157,8 @@ class AssetApp(ReadyMadeApp):
         """Take the options, also of a second reading."""
         if self._test_mode:
             self.config['eventbus_url'] = 'memory://'
-        if self._made:
+        if self._made and self._said() != self._identity:
+            self._identity = self._said()
             self._identify(self.asset.early)
 
     # The asset
@@ -233,10 +245,12 @@ class AssetApp(ReadyMadeApp):
 
         May be called from any thread.
         """
+        request = self._stop_request
+        if request is None:
+            self.logger.info('Received signal %s, but does not run', signum)
+            return
         self.logger.info('Received signal %s, stopping gracefully', signum)
-        loop = assets.get_assets(self.application).loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self._ask_to_stop)
+        request.set_soon()
 
     def _ask_to_stop(self) -> None:
         if self._stop_request is not None:
@@ -260,6 +274,7 @@ class AssetApp(ReadyMadeApp):
 
         if not (self._overrides('main_loop') or self._overrides('async_main_loop')):
             raise NotImplementedError(self._no_loop())
+        self._loop.waits_to_serve = True
         try:
             return await super()._serve(on_started=on_started, **settings)
         finally:
@@ -269,7 +284,7 @@ class AssetApp(ReadyMadeApp):
         try:
             answer = self.app_event_loop_stopped()
             if inspect.isawaitable(answer):
-                await answer
+                await asyncio.wait_for(answer, min(LAST_LIMIT_S, self.config['shutdown_timeout_s']))
         except Exception:
             self.logger.exception('app_event_loop_stopped failed')
 

@@ -237,11 +237,10 @@ class ReadyMadeApp:
             raise errors.ScaffoldError(f'{self} did not stop cleanly: {names or "see the log"}')
 
     async def _serve(self, **settings: Any) -> int:
-        await self.before_start()
-        self._furnish()
-        settings.setdefault('stop', stopping.StopRequest())
-        self._stop_request = settings['stop']
+        self._stop_request = settings.setdefault('stop', stopping.StopRequest())
         try:
+            await self.before_start()
+            self._furnish()
             return await server.serve(
                 self.application,
                 listen_http=self.listens,
@@ -250,6 +249,7 @@ class ReadyMadeApp:
                 **settings,
             )
         finally:
+            self._stop_request = None
             _release(self.application)
 
     def _furnish(self) -> None:

@@ -40,15 +40,17 @@ class Bridge:
 
         Raises:
             TimeoutError: It has not ended in time, and was cancelled.
-            RuntimeError: Called on the event loop, or the application does not run.
+            RuntimeError: Called on the application's event loop, or the application does not run.
         """
         loop = assets.get_assets(self._owner.application).loop
-        if loop is None:
+        if loop is None or loop.is_closed():
             coroutine.close()
             raise RuntimeError('The application does not run')
-        if asyncio._get_running_loop() is not None:
+        if asyncio._get_running_loop() is loop:
             coroutine.close()
-            raise RuntimeError('Called on an event loop: await the asynchronous method instead')
+            raise RuntimeError(
+                "Called on the application's event loop: await the asynchronous method instead"
+            )
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result(timeout_s)

@@ -25,7 +25,7 @@ class MainLoop(features.ServiceFeature):
     """Makes an asset available when the service serves, then runs its main loop.
 
     When the loop raises, that is logged once, and the service stops with status 1; when it returns,
-    the service stops with status 0.
+    or exits with no code or 0, the service stops with status 0.
 
     Args:
         app: The application.
@@ -36,6 +36,8 @@ class MainLoop(features.ServiceFeature):
         stopping: Set for the thread when the service stops.
 
     Attributes:
+        waits_to_serve: Whether somebody sets `serving`; else the asset is available as soon as
+            the features have started, as with a runner that is not ours.
         serving: Set when the service serves HTTP.
         available: Set when the asset is available.
     """
@@ -50,8 +52,8 @@ class MainLoop(features.ServiceFeature):
         stopping: threading.Event,
     ) -> None:
         super().__init__(app)
-        self.serving = asyncio.Event()
-        self.available = asyncio.Event()
+        self.waits_to_serve = False
+        self.serving = self.available = asyncio.Event()  # each start makes its own
         self._find = asset
         self._blocking = blocking
         self._run = run
@@ -62,12 +64,21 @@ class MainLoop(features.ServiceFeature):
         self._asset: OwnedAsset | None = None
 
     async def startup(self, app: web.Application) -> None:
-        """Begin to own the asset."""
+        """Begin to own the asset.
+
+        Raises:
+            RuntimeError: The thread of an earlier run still works.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            raise RuntimeError('main_loop of the last run has not ended, and there is only one')
+        self._thread = None
         self._asset = self._find()
-        self.serving.clear()
-        self.available.clear()
+        self.serving, self.available = asyncio.Event(), asyncio.Event()
+        if not self.waits_to_serve:
+            self.serving.set()
         self._stopping.clear()
-        self._task = scheduler.get_scheduler(app).spawn(self._live(), name='main loop')
+        live = self._live(self._asset)
+        self._task = scheduler.get_scheduler(app).spawn(live, name='main loop')
 
     async def drain(self, app: web.Application) -> None:
         """End the loop, while everything it may use is still there."""
@@ -90,26 +101,36 @@ class MainLoop(features.ServiceFeature):
     async def shutdown(self, app: web.Application) -> None:
         """Have nothing left to do."""
 
-    async def _live(self) -> None:
+    async def _live(self, asset: OwnedAsset) -> None:
         try:
-            await self._own(self._find())
+            await self._own(asset)
             if self._run is not None:
                 await self._run()
             elif self._blocking is not None:
                 await self._in_thread(self._blocking)
-        except (Exception, SystemExit) as error:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._fail(error)  # it is not we who were cancelled, but what the loop awaited
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # logged
             if isinstance(error, SystemExit) and not error.code:
                 self._end()
-                return
-            if self._stopping.is_set():
-                LOGGER.warning('The main loop has ended with an error while stopping: %r', error)
-                return
-            LOGGER.exception('An error occurred in the main loop; stopping')
-            features.get_lifecycle(self.app).fail(
-                error if isinstance(error, Exception) else RuntimeError(f'ended with {error!r}')
-            )
+            else:
+                self._fail(error)
         else:
             self._end()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._stopping.is_set():
+            LOGGER.warning('The main loop has ended with an error while stopping: %r', error)
+            return
+        LOGGER.error('An error occurred in the main loop; stopping', exc_info=error)
+        features.get_lifecycle(self.app).fail(
+            error
+            if isinstance(error, Exception)
+            else RuntimeError(f'The main loop ended with {error!r}')
+        )
 
     def _end(self) -> None:
         if not self._stopping.is_set():
@@ -145,17 +166,11 @@ class MainLoop(features.ServiceFeature):
 
     async def _in_thread(self, blocking: Callable[[], object]) -> None:
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        ended: asyncio.Future[BaseException | None] = loop.create_future()
 
-        def finish(error: BaseException | None) -> None:
-            if done.done():
-                return
-            if error is None or (isinstance(error, SystemExit) and not error.code):
-                done.set_result(None)
-            elif isinstance(error, Exception):
-                done.set_exception(error)
-            else:
-                done.set_exception(RuntimeError(f'main_loop ended with {error!r}'))
+        def tell(error: BaseException | None) -> None:
+            if not ended.done():
+                ended.set_result(error)
 
         def run() -> None:
             error: BaseException | None = None
@@ -164,16 +179,15 @@ class MainLoop(features.ServiceFeature):
             except BaseException as raised:  # noqa: BLE001  # told to the event loop
                 error = raised
             try:
-                loop.call_soon_threadsafe(finish, error)
+                loop.call_soon_threadsafe(tell, error)
             except RuntimeError:  # the loop is closed: nobody waits for us any more
                 LOGGER.debug('main_loop has ended after the service')
 
         self._thread = threading.Thread(target=run, name='main_loop', daemon=True)
         self._thread.start()
-        try:
-            await done
-        finally:
-            self._thread = None if done.done() and not done.cancelled() else self._thread
+        error = await ended
+        if error is not None:
+            raise error
 
     def health(self) -> features.Health | None:
         """Hold readiness until the asset is available."""

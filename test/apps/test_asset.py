@@ -169,6 +169,13 @@ def test_a_replica_has_its_number_in_its_id(
     assert 'SWARM_REPLICAS without SWARM_TASK_SLOT' in capsys.readouterr().err
 
 
+def test_the_id_of_the_platform_comes_before_that_of_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('APP_UUID', 'from-the-platform')
+    assert make(Mill).asset.id == 'from-the-platform'
+
+
 async def test_its_logger_puts_the_id_in_front(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         make(Mill).logger.info('Counter: %d', 1)
