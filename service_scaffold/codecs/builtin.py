@@ -102,11 +102,16 @@ class YamlCodec:
 
 
 class TomlCodec:
-    """TOML; encoding needs the extra `toml`."""
+    """TOML; encoding needs the extra `toml`. What has no fields or keys is not TOML."""
 
     def encode(self, value: object) -> bytes:
         dumps = _imported('tomli_w', 'toml').dumps
-        return _encoded(lambda v: dumps(v).encode(), _encoded_builtins(value, 'TOML'), 'TOML')
+        plain = _encoded_builtins(value, 'TOML')
+        if not isinstance(plain, dict):
+            raise errors.EncodeError(
+                f'Cannot encode {type(value).__name__} as TOML: only tables are'
+            )
+        return _encoded(lambda v: dumps(v).encode(), plain, 'TOML')
 
     def decode(self, body: bytes) -> object:
         import tomllib  # rarely needed, and not free to load

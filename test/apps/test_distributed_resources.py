@@ -318,10 +318,20 @@ async def test_a_state_is_an_object_or_made_at_each_start():
     assert {state.count for state in seen if state is not given} == {1}
 
 
+def _generator():
+    yield 1
+
+
+async def _async_generator():
+    yield 1
+
+
 @pytest.mark.parametrize(
     ('resources', 'error', 'said'),
     [
         ({'db': 3}, TypeError, 'neither a context manager nor makes one'),
+        ({'db': _generator}, TypeError, 'put @contextmanager'),
+        ({'db': _async_generator}, TypeError, '@asynccontextmanager of contextlib'),
         ({'message': Pool([])}, ValueError, 'name is taken'),
         ({'a b': Pool([])}, ValueError, 'no function can declare'),
     ],
@@ -334,13 +344,10 @@ def test_what_is_none_is_refused_where_it_stands(resources, error, said):
 async def test_a_factory_that_makes_no_manager_is_told():
     app = plant()
 
-    def generator():
-        yield 1
-
-    @app.producer(resources={'db': generator})
+    @app.producer(resources={'db': lambda: 3})
     async def send(db): ...
 
     await app.start_async()
     await until(lambda: app.functions['send'].state == 'failed')
-    with pytest.raises(TypeError, match='asynccontextmanager makes one'):
+    with pytest.raises(TypeError, match='has made 3, which is no context manager'):
         await app.stop()

@@ -66,6 +66,12 @@ def test_what_cannot_be_encoded_is_an_encode_error(content_type: str) -> None:
         codecs.encode({'a': object()}, content_type)
 
 
+@pytest.mark.parametrize('value', [None, 3, [{'a': 1}], 'text'])
+def test_only_tables_are_toml(value: object) -> None:
+    with pytest.raises(errors.EncodeError, match='as TOML: only tables are'):
+        codecs.encode(value, 'application/toml')
+
+
 def test_text_that_is_no_unicode_is_an_encode_error() -> None:
     for content_type in ('text/plain', 'application/json'):
         with pytest.raises(errors.EncodeError):

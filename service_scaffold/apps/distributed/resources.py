@@ -61,7 +61,7 @@ class Resources:
             else:
                 raise TypeError(
                     f'resource {name!r}: {resource!r} has made {manager!r}, which is no context'
-                    ' manager; contextlib.asynccontextmanager makes one of a generator function'
+                    ' manager'
                 )
         return given
 
@@ -85,6 +85,11 @@ def _check(name: str, resource: Any, taken: tuple[str, ...]) -> None:
         raise ValueError(f'resource {name!r}: the name is taken; call it something else')
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f'resource {name!r}: no function can declare that name')
+    if inspect.isgeneratorfunction(resource) or inspect.isasyncgenfunction(resource):
+        raise TypeError(
+            f'resource {name!r}: {resource!r} is a generator function; put @contextmanager or'
+            ' @asynccontextmanager of contextlib before it'
+        )
     if not _is_manager(resource) and not callable(resource):
         raise TypeError(
             f'resource {name!r}: {resource!r} is neither a context manager nor makes one'
