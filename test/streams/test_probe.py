@@ -73,7 +73,7 @@ class Called:
         (Called(), Mention.CLEAR),
         (functools.partial(groups), Mention.PERHAPS),
     ],
-    ids=lambda one: getattr(one, '__name__', str(one)),
+    ids=lambda one: getattr(one, '__name__', None) or getattr(one, 'name', type(one).__name__),
 )
 def test_the_code_tells_whether_events_may_be_moved(body, wanted):
     assert mention(body) is wanted
