@@ -137,7 +137,9 @@ class Call:
 
     @property
     def _path(self) -> str:
-        return f'{self._environ["REQUEST_METHOD"]} {self._environ["REQUEST_URI"]}'
+        """What the log calls it: without the query, which may hold credentials."""
+        path, _, _ = self._environ['REQUEST_URI'].partition('?')
+        return f'{self._environ["REQUEST_METHOD"]} {path}'
 
 
 def _is_single(result: Iterable[bytes]) -> bool:

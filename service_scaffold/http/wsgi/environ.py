@@ -16,9 +16,17 @@ from service_scaffold.http import forwarded
 LOGGER = logging.getLogger(__name__)
 
 FILE_BLOCK = 2**16
-# Applied already, or not to be believed: a view must do neither again.
+# Applied already, or not to be believed: a view must do neither again. The port is that of the
+# host, but a ProxyFix would believe this one.
 _FORWARDED = frozenset(
-    name.lower() for name in (forwarded.FOR, forwarded.PROTO, forwarded.HOST, forwarded.PREFIX)
+    name.lower()
+    for name in (
+        forwarded.FOR,
+        forwarded.PROTO,
+        forwarded.HOST,
+        forwarded.PREFIX,
+        'X-Forwarded-Port',
+    )
 )
 _NOT_HTTP = frozenset({'content-type', 'content-length', 'host', 'transfer-encoding'})
 _DEFAULT_PORTS = {'http': '80', 'https': '443'}
@@ -68,7 +76,9 @@ def _add_host(environ: dict[str, Any], request: web.Request) -> None:
     if not colon or port.endswith(']'):  # a bare IPv6 address
         name, port = host, ''
     environ['SERVER_NAME'] = name
-    environ['SERVER_PORT'] = port or _DEFAULT_PORTS.get(request.scheme, '80')
+    if not port.isdecimal():  # there is none, or the client has made it up
+        port = _DEFAULT_PORTS.get(request.scheme, '80')
+    environ['SERVER_PORT'] = port
 
 
 def _own_address(request: web.Request) -> str:

@@ -69,6 +69,18 @@ async def test_without_a_host_header_the_server_is_its_own_address(recorder):
     assert 'HTTP_HOST' not in environ
 
 
+@pytest.mark.parametrize('host', [b'a:b:c', b'a:', b'a:x', b'a'])
+async def test_the_port_of_the_server_is_a_number(recorder, host):
+    """Whatever the client writes into `Host`: applications take it for one."""
+    async with mounted(recorder) as client:
+        await sent(
+            client, b'GET /site/ HTTP/1.1\r\nHost: ' + host + b'\r\nConnection: close\r\n\r\n'
+        )
+
+    assert recorder.environ['SERVER_PORT'] == '80'
+    assert recorder.environ['HTTP_HOST'] == host.decode()
+
+
 async def test_headers_that_come_twice_are_joined(recorder):
     async with mounted(recorder) as client:
         await raw(client, headers=b'X-A: 1\r\nX-A: 2\r\nCookie: a=1\r\nCookie: b=2\r\n')
@@ -118,7 +130,7 @@ async def test_a_trusted_proxy_is_believed(recorder):
 async def test_what_proxies_say_is_applied_once_or_not_at_all(recorder, proxies):
     """A ProxyFix in the application finds nothing that it could believe or apply again."""
     async with mounted(recorder, '--trusted-proxies', proxies) as client:
-        await client.get('/site/x', headers=HEADERS)
+        await client.get('/site/x', headers={**HEADERS, 'X-Forwarded-Port': '99'})
 
     environ = recorder.environ
     assert not [name for name in environ if 'FORWARDED' in name]

@@ -151,7 +151,7 @@ async def test_too_little_is_an_error_and_too_much_is_cut(caplog):
 
     async with mounted(app) as client:
         assert await (await client.get('/site/')).text() == '1234'
-        assert '1 bytes more than its Content-Length' in caplog.text
+        assert 'GET /site/: 1 bytes more than its Content-Length' in caplog.text
         short = await sent(client, GET.replace(b'/site/', b'/site/?short'))
 
     assert short.endswith(b'\r\n\r\n123')
@@ -218,6 +218,22 @@ async def test_a_failing_close_is_logged(caplog):
 
     assert 'close() of GET /site/ failed' in caplog.text
     assert 'in close' in caplog.text
+
+
+async def test_queries_are_not_logged(caplog):
+    """They may hold credentials."""
+
+    def fail():
+        raise LookupError('in close')
+
+    result = Closing([b'12'])
+    result.close = fail
+    async with mounted(answers(result, [('Content-Length', '1')])) as client:
+        await client.get('/site/?token=secret')
+
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith('service_scaffold')]
+    assert 'close() of GET /site/ failed' in ours
+    assert not [message for message in ours if 'secret' in message]
 
 
 async def test_a_client_that_leaves_closes_the_generator(caplog):
