@@ -72,17 +72,28 @@ class WSGIThreads(features.ServiceFeature):
             self._idle.set()
 
     def start(self, job: Callable[[], None]) -> None:
-        """Run `job` in the thread that was acquired, and release that at its end."""
+        """Run `job` in the thread that was acquired, and release that at its end.
+
+        Raises:
+            RuntimeError: The system gives us no more threads; it has been released.
+        """
         if len(self._threads) < min(self._running, self.settings.threads):
-            thread = threading.Thread(
-                target=self._work,
-                args=(self._jobs,),
-                name=f'wsgi-{len(self._threads) + 1}',
-                daemon=True,
-            )
-            self._threads.append(thread)
-            thread.start()
+            try:
+                self._add_thread()
+            except RuntimeError:
+                self.release()
+                raise
         self._jobs.put(job)
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._jobs,),
+            name=f'wsgi-{len(self._threads) + 1}',
+            daemon=True,
+        )
+        thread.start()
+        self._threads.append(thread)
 
     def _work(self, jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
         loop = self._loop

@@ -170,3 +170,17 @@ async def test_who_leaves_while_waiting_never_runs():
         await second
 
         assert await busy.has_entered() == '/second'
+
+
+async def test_a_thread_that_cannot_be_started_takes_no_place():
+    busy = Busy()
+    busy.go_on.set()
+    async with mounted(busy, '--wsgi-threads', '1', '--wsgi-wait-s', '0.1') as client:
+        before = threading.stack_size(2**46)  # more than the machine has addresses for
+        try:
+            failed = await client.get('/site/first')
+        finally:
+            threading.stack_size(before)
+
+        assert failed.status == 500
+        assert (await client.get('/site/second')).status == 200
