@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from aiohttp import web
 
@@ -70,7 +70,7 @@ class Receiver:
             self._size += len(chunk)
             self._check(self._size)
         except TimeoutError as error:
-            self.refusal = web.HTTPRequestTimeout()
+            self.refusal = _last(web.HTTPRequestTimeout())
             raise BodyError(f'no byte of the body for {self._stall_s:g} s') from error
         except (web.RequestPayloadError, web.HTTPRequestEntityTooLarge) as error:
             self.refusal = error
@@ -78,9 +78,23 @@ class Receiver:
         return chunk
 
     def _check(self, size: int) -> None:
-        limit = self._request.client_max_size
-        if limit and size > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, size)
+        if is_too_large(self._request, size):
+            raise _last(web.HTTPRequestEntityTooLarge(self._request.client_max_size, size))
+
+
+def is_too_large(request: web.BaseRequest, size: int) -> bool:
+    """Tell whether a body of that size is over the limit of the application."""
+    limit = request.client_max_size
+    return bool(limit) and size > limit
+
+
+E = TypeVar('E', bound=web.HTTPException)
+
+
+def _last(refusal: E) -> E:
+    """Say with the refusal that nothing more is answered on the connection: the body is in it."""
+    refusal.force_close()
+    return refusal
 
 
 class _Raw(io.RawIOBase):

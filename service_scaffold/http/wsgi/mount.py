@@ -13,7 +13,7 @@ from yarl import URL
 from service_scaffold.http import prefix as prefixes
 from service_scaffold.http import problems
 from service_scaffold.http.wsgi import environ
-from service_scaffold.http.wsgi.body import Receiver
+from service_scaffold.http.wsgi.body import Receiver, is_too_large
 from service_scaffold.http.wsgi.bridge import Bridge, Gone
 from service_scaffold.http.wsgi.call import Call, WSGIApp
 from service_scaffold.http.wsgi.reply import Outcome, Stream, Whole
@@ -32,10 +32,16 @@ def mount(app: web.Application, prefix: str, wsgi_app: WSGIApp) -> Mount:
         wsgi_app: Called in a thread, so it must be safe for several.
 
     Raises:
-        ValueError: `prefix` is not a path prefix.
+        ValueError: `prefix` is not a path prefix, or has been given to another one.
+        TypeError: `wsgi_app` cannot be called.
         RuntimeError: The application has started.
     """
+    if not callable(wsgi_app):
+        raise TypeError(f'not a WSGI application: {wsgi_app!r}')
     mounted = Mount(prefixes.normalise(prefix), wsgi_app, threads_of(app))
+    others = [one for one in app.router.resources() if isinstance(one, Mount)]
+    if any(one.canonical == mounted.canonical for one in others):
+        raise ValueError(f'a WSGI application is mounted at {mounted.canonical!r} already')
     app.router.register_resource(mounted)
 
     async def make_last(app: web.Application) -> None:
@@ -47,6 +53,14 @@ def mount(app: web.Application, prefix: str, wsgi_app: WSGIApp) -> Mount:
     return mounted
 
 
+class _Route(ResourceRoute):
+    async def handle_expect_header(self, request: web.Request) -> web.StreamResponse | None:
+        """Ask for a body whose sender waits for that, unless it will be refused."""
+        if is_too_large(request, request.content_length or 0):
+            return None
+        return await super().handle_expect_header(request)
+
+
 class Mount(PrefixResource):
     """The resource of a mounted WSGI application."""
 
@@ -54,7 +68,7 @@ class Mount(PrefixResource):
         super().__init__(prefix)
         self._wsgi_app = wsgi_app
         self._threads = threads
-        self._route = ResourceRoute('*', self._handle, self)
+        self._route = _Route('*', self._handle, self)
         self._path = self._decoded()
 
     def add_prefix(self, prefix: str) -> None:

@@ -119,6 +119,29 @@ async def test_a_body_with_a_length_over_the_limit_never_reaches_the_view():
     assert recorder.environs == []
 
 
+EXPECTS = b'POST /site/ HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n'
+
+
+async def test_a_body_that_will_be_refused_is_not_asked_for():
+    """Who asks before it sends is told at once, and that the connection is of no more use."""
+    head = EXPECTS + b'Content-Length: 99999999\r\n\r\n'
+    async with mounted(reads_all) as client, connected(client) as (reader, writer):
+        writer.write(head)
+        answer = await reader.readuntil(b'\r\n\r\n')
+
+    assert answer.startswith(b'HTTP/1.1 413 ')
+    assert b'Connection: close' in answer
+
+
+async def test_a_body_that_is_welcome_is_asked_for():
+    head = EXPECTS + b'Content-Length: 4\r\n\r\n'
+    async with mounted(reads_all) as client, connected(client) as (reader, writer):
+        writer.write(head)
+        assert await reader.readuntil(b'\r\n\r\n') == b'HTTP/1.1 100 Continue\r\n\r\n'
+        writer.write(b'body')
+        assert b' 200 ' in await reader.readline()
+
+
 def reads_all(environ, start_response):
     environ['wsgi.input'].read()
     start_response('200 OK', [])
@@ -166,7 +189,9 @@ async def test_a_body_that_does_not_come_is_a_408(length):
         head = f'POST /site/ HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nhalf'
         writer.write(head.encode())
 
-        assert b'408' in await reader.readline()
+        answer = await reader.readuntil(b'\r\n\r\n')
+        assert b'408' in answer
+        assert b'Connection: close' in answer
 
 
 async def test_a_malformed_body_is_a_400():

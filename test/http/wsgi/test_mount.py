@@ -154,6 +154,20 @@ def test_what_is_no_prefix_is_refused(prefix):
         wsgi.mount(web.Application(), prefix, Recorder())
 
 
+def test_one_prefix_takes_one_application():
+    """Nothing would ever reach the second."""
+    app = web.Application()
+    wsgi.mount(app, '/site', Recorder())
+
+    with pytest.raises(ValueError, match='/site'):
+        wsgi.mount(app, 'site/', Recorder())
+
+
+def test_what_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match='None'):
+        wsgi.mount(web.Application(), '/site', None)
+
+
 async def test_an_application_that_runs_takes_no_mount():
     app = service.create_app('plant', raw_args=[])
     async with TestServer(app):
