@@ -113,6 +113,8 @@ class Appender:
                     list(record.headers),  # the client takes nothing else
                 )
                 futures[position] = _watch(future, (position,), on_confirm)
+            except errors.PublishError as error:
+                outcome[position] = error
             except kafka_errors.KafkaError as error:
                 outcome[position] = self._refusal(error, record.topic)
         if on_sent is not None:
@@ -142,8 +144,8 @@ class Appender:
                 continue
             try:
                 partition = self._partition(record, count)
-            except kafka_errors.KafkaError as error:
-                outcome[position] = self._refusal(error, topic)
+            except errors.PublishError as error:
+                outcome[position] = error
                 continue
             batch = filling.get((topic, partition))
             if batch is None or not _append(batch, record, position):
@@ -257,7 +259,11 @@ class Appender:
         if partition is None:
             partition = next(self._turns) % count if key is None else self._choose(key, count)
         if not 0 <= partition < count:
-            raise kafka_errors.UnknownTopicOrPartitionError(f'partition {partition}')
+            raise errors.PublishError(
+                f'Topic {record.topic} has no partition {partition}',
+                phase='confirm',
+                maybe_sent=False,
+            )
         return partition
 
 

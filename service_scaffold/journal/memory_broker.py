@@ -27,6 +27,7 @@ class MemoryBroker:
         clock: What timestamps are taken from.
         network: Connections and their faults.
         topics: Every topic by name.
+        deleted: Names of declared topics that were deleted: no record makes them again.
         on_append: Told of records appended by journals as soon as they are visible to readers of
             committed records.
         on_topic: Told of the name of a topic that was created or deleted.
@@ -38,6 +39,7 @@ class MemoryBroker:
         self.clock = clock
         self.network = Network(name, clock)
         self.topics: dict[str, Topic] = {}
+        self.deleted: set[str] = set()
         self.on_append: list[AppendHook] = []
         self.on_topic: list[TopicHook] = []
         self.wait_for_room: list[RoomHook] = []
@@ -64,13 +66,17 @@ class MemoryBroker:
         if topic is None:
             topic = Topic(spec.name, spec.partitions or PARTITIONS, spec.config, declared=declared)
             self.topics[spec.name] = topic
+            self.deleted.discard(spec.name)
             self._tell(spec.name)
         topic.declared = topic.declared or declared
         return topic
 
     def delete_topic(self, name: str) -> None:
         """Delete a topic with its records; readers find their positions lost."""
-        if self.topics.pop(name, None) is not None:
+        topic = self.topics.pop(name, None)
+        if topic is not None:
+            if topic.declared:
+                self.deleted.add(name)
             self._tell(name)
 
     def appended(self, topic: str, records: Sequence[Record]) -> None:

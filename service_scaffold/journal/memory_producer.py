@@ -92,7 +92,7 @@ class Coordinator:
 
 
 class MemoryProducer(base.Producer):
-    """Appends records. Unknown topics are created.
+    """Appends records. Unknown topics are created, those that were deleted are not.
 
     Attributes:
         closed: Whether `close` was called.
@@ -194,6 +194,8 @@ class MemoryProducer(base.Producer):
     ) -> int | Exception:
         topic = self._broker.topics.get(record.topic)
         if topic is None:
+            if record.topic in self._broker.deleted:
+                return errors.BindingRefused(f'Topic {record.topic} was deleted')
             topic = self._broker.topic(TopicSpec(record.topic))
         number = record.partition
         if number is None:

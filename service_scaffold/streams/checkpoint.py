@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ import msgspec
 from service_scaffold.journal.base import Member, NewRecord, Producer, Record, TopicPartition
 from service_scaffold.streams.outbox import Ensure, Outbox, send_all
 from service_scaffold.streams.state import Changes, PartitionState
+
+LOGGER = logging.getLogger(__name__)
 
 CHECKPOINT_HEADER = 'c'
 """On a changelog record: the checkpoint that it belongs to, as text."""
@@ -22,15 +25,18 @@ class Position(msgspec.Struct, array_like=True, omit_defaults=True):
     Attributes:
         offset: Of the next changelog record to read.
         checkpoint: The highest one in it that was not known to be committed; 0: all was.
+        whole: The checkpoint of which the store has everything, and of no later one anything. It
+            is known of a store that was closed with its task; 0: it is not known.
     """
 
     offset: int
     checkpoint: int = 0
+    whole: int = 0
 
 
-def write_position(offset: int, checkpoint: int = 0) -> bytes:
+def write_position(offset: int, checkpoint: int = 0, whole: int = 0) -> bytes:
     """Return what a store keeps."""
-    return msgspec.json.encode(Position(offset, checkpoint))
+    return msgspec.json.encode(Position(offset, checkpoint, whole))
 
 
 def read_position(data: bytes | None) -> Position | None:
@@ -223,4 +229,17 @@ async def _settle(snapshot: Snapshot, states: list[PartitionState], offsets: lis
     for state, offset in zip(states, offsets, strict=True):
         ends[state] = offset + 1
     for state, _ in snapshot.changes:
-        await state.settle_aside(write_position(ends.get(state, 0)))
+        end = ends.get(state, 0)
+        before = read_position(state.store.position)
+        await state.settle_aside(write_position(end))
+        if state.changelog is not None and before is not None and end <= before.offset:
+            LOGGER.error(
+                'Table %s, partition %d: its changelog %s was made anew, at %d after %d; what the'
+                ' store has is logged again',
+                state.table,
+                state.partition,
+                state.changelog.topic,
+                end,
+                before.offset,
+            )
+            state.log_all()

@@ -348,6 +348,7 @@ async def drive(topology: Topology, start: float = 0.0) -> AsyncIterator[Driver]
         registry=False,
         checkpoint_s=NEVER_S,
         look_s=NEVER_S,
+        kept_s=NEVER_S,
     )
     driver = Driver(topology, start)
     try:

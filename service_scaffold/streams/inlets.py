@@ -80,7 +80,7 @@ class Outgoing:
         done = await asyncio.gather(*map(self._append, batch), return_exceptions=True)
         failed = []
         for record, outcome in zip(batch, done, strict=True):
-            if isinstance(outcome, Exception) and refusals.is_final(record, outcome):
+            if isinstance(outcome, Exception) and refusals.is_final(outcome):
                 LOGGER.error('A record of a channel is given up, for %s: %s', record.topic, outcome)
             elif isinstance(outcome, BaseException):
                 failed.append((record, outcome))

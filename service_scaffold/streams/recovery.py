@@ -40,13 +40,37 @@ async def recover(
         return
     end = (await journal.offsets([where], 'end'))[where]
     first = (await journal.offsets([where], 'first'))[where]
-    position = _usable(state, first, end, committed)
+    whole = _is_whole(state, end, committed)
+    position = None if whole else _usable(state, first, end, committed)
     start = first if position is None else position
     if start < end:
         progress.begin(start, end)
         await _read(journal, state, where, (start, end), committed, progress, isolation)
     elif position is None:
         await state.restore({}, write_position(end))
+    if whole:
+        state.log_all()
+
+
+def _is_whole(state: PartitionState, end: int, committed: int | None) -> bool:
+    """Tell whether the store has all that was committed, and the log has lost it.
+
+    Then somebody has deleted the changelog, and nobody has worked on the partition since.
+    """
+    position = read_position(state.store.position)
+    if position is None or position.offset <= end or not committed:
+        return False
+    if position.whole != committed:
+        return False
+    LOGGER.error(
+        'Table %s, partition %d: its changelog has lost what was in it (it ends at %d, after %d);'
+        ' all that the store has is logged again',
+        state.table,
+        state.partition,
+        end,
+        position.offset,
+    )
+    return True
 
 
 def _usable(state: PartitionState, first: int, end: int, committed: int | None) -> int | None:

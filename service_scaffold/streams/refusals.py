@@ -31,12 +31,10 @@ class Refused(errors.JournalError):
         self.record = record
 
 
-def is_final(record: NewRecord, error: Exception) -> bool:
+def is_final(error: Exception) -> bool:
     """Tell whether the log would refuse a record each time; else it is the connection's fault."""
     if isinstance(error, errors.PublishError):
         return error.phase == 'confirm' and not error.maybe_sent
-    if isinstance(error, errors.BindingRefused):
-        return record.partition is not None
     return type(error) is errors.JournalError
 
 

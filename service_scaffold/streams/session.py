@@ -196,9 +196,11 @@ class Session:
         """See which topics there are, and take part in sharing those that are read."""
         assert self._member is not None
         assert self._feeding is not None
-        await self.topics.match(self._topology)
-        await self.topics.create_own(self._topology)
         topology = self._topology
+        if self.layout is not None:
+            await self.topics.check_kept(self.layout)
+        await self.topics.match(topology)
+        await self.topics.create_own(topology)
         counts = await self._journal.partitions(topology.sources)
         layout = Layout(topology.running, topology.tables.values(), counts, self.topics.default)
         if self.layout is None or layout.topics != self.layout.topics:
@@ -221,10 +223,10 @@ class Session:
         return '' if self.joined.is_set() else self._workplace.member_id
 
     async def _look_now_and_then(self) -> None:
-        while self.expecting:
-            await self._clock.sleep(self._settings.look_s)
+        while True:
+            settings = self._settings
+            await self._clock.sleep(settings.look_s if self.expecting else settings.kept_s)
             await self.look()
-        await asyncio.get_running_loop().create_future()
 
     @property
     def expecting(self) -> bool:

@@ -56,6 +56,7 @@ class StreamSettings:
         url: Where other workers reach this one; None: where its HTTP server listens.
         host: Its name for them, with the port that it listens on.
         look_s: Seconds between looks for input topics that do not exist yet.
+        kept_s: Seconds between looks whether all topics still exist, where none is missing.
         registry: Whether workers make themselves known to each other.
         elect: Whether the workers have a leader, also when nothing declared asks for one.
         may_elect: Whether they may have one at all.
@@ -99,6 +100,7 @@ class StreamSettings:
     url: str | None = None
     host: str | None = None
     look_s: float = 1.0
+    kept_s: float = 5.0
     registry: bool = True
     elect: bool = False
     may_elect: bool = True

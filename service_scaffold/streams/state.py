@@ -158,6 +158,11 @@ class PartitionState:
                     insort(self._order, key)
         self._applied.update(changes)
 
+    def log_all(self) -> None:
+        """Log all that the store has with the next checkpoint: its changelog does not have it."""
+        changed = {**self._flushing, **self._applied}
+        self.apply({key: value for key, value in self.store.scan() if key not in changed})
+
     @property
     def dirty(self) -> bool:
         """Whether there is something to commit."""

@@ -11,7 +11,12 @@ from service_scaffold import errors
 from service_scaffold.clock import Clock
 from service_scaffold.journal.base import TopicPartition
 from service_scaffold.streams.agent import Agent
-from service_scaffold.streams.checkpoint import Committer, Snapshot
+from service_scaffold.streams.checkpoint import (
+    Committer,
+    Snapshot,
+    read_position,
+    write_position,
+)
 from service_scaffold.streams.effects import Effects
 from service_scaffold.streams.layout import used_by
 from service_scaffold.streams.node import Node, Spawn
@@ -148,7 +153,17 @@ class Task:
         if self._committer is not None:
             await self._committer.close()
         for state in self._states.values():
+            self._note_whole(state)
             state.close()
+
+    def _note_whole(self, state: PartitionState) -> None:
+        """Write down which checkpoint a store has all of, should its changelog be lost."""
+        try:
+            position = read_position(state.store.position)
+            if position is not None and position.checkpoint == 0:
+                state.store.write({}, write_position(position.offset, whole=self.committed_number))
+        except errors.StoreError as error:
+            LOGGER.warning('%s: %s', self, error)
 
     async def _checkpoint_ended(self) -> None:
         """Wait for a checkpoint under way, which would be left without its store; not for long."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from service_scaffold import errors
 from service_scaffold.journal.base import Journal, TopicSpec
+from service_scaffold.streams.layout import Layout
 from service_scaffold.streams.outbox import Passing
 from service_scaffold.streams.registry import workers_topic
 from service_scaffold.streams.settings import StreamSettings
@@ -58,6 +60,28 @@ class Topics:
                 topic.name, count, self._settings.topic_replicas
             )
         await self._create([spec for name, spec in self._own.items() if name not in self._known])
+
+    async def check_kept(self, layout: Layout) -> None:
+        """See that nobody has deleted what is read, or what tables are logged to.
+
+        Raises:
+            JournalError: Somebody has. On the next connection our own topics are made again, and
+                the others are waited for.
+        """
+        changelogs = {table.changelog: table.name for table in layout.counted}
+        counts = await self._journal.partitions(layout.topics | changelogs.keys())
+        gone = [
+            f'{topic} (the changelog of table {changelogs[topic]})'
+            if topic in changelogs
+            else topic
+            for topic in sorted(counts)
+            if counts[topic] is None
+        ]
+        if gone:
+            raise errors.JournalError(
+                f'Deleted while in use: {", ".join(gone)}; events that were there and not handled'
+                ' are lost. Topics of our own are made again, others are waited for'
+            )
 
     async def match(self, topology: Topology) -> None:
         """See which topics match the patterns that agents read."""

@@ -79,6 +79,7 @@ class Crew:
 
     Attributes:
         stores: Those of all peers that join, None for stores of their own.
+        settings: Of all of them.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Crew:
         self.client = aiohttp.ClientSession()
         self._id = log.id
         self.stores: Backend | None = None
-        self._settings = StreamSettings(log.id, checkpoint_s=0.05, **settings)
+        self.settings = StreamSettings(log.id, checkpoint_s=0.05, **settings)
         self._open_journal = log.open_journal
         self._declare = declare
         self._routes = routes
@@ -109,10 +110,10 @@ class Crew:
         app = web.Application()
         options.store_config(app, options.parse(options.create_parser('shop'), []))
         scheduler.setup(app)
-        topology = Topology(self._settings)
+        topology = Topology(self.settings)
         self._declare(topology)
         worker = Worker(
-            app, topology, self._open_journal, lambda: Workplace(self._settings, self.stores)
+            app, topology, self._open_journal, lambda: Workplace(self.settings, self.stores)
         )
         features.add(app, worker)
         features.add(app, topology)

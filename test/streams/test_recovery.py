@@ -12,6 +12,7 @@ from service_scaffold.clock import SystemClock
 from service_scaffold.journal.base import NewRecord, TopicPartition, TopicSpec
 from service_scaffold.journal.memory import MemoryJournal
 from service_scaffold.journal.memory_broker import MemoryBroker
+from service_scaffold.journal.memory_group import Groups
 from service_scaffold.streams.checkpoint import CHECKPOINT_HEADER
 from service_scaffold.streams.driver import Driver, drive
 from service_scaffold.streams.progress import Progress
@@ -21,6 +22,7 @@ from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.stores.base import Store
 from service_scaffold.streams.stores.memory import MemoryBackend
 from service_scaffold.streams.topology import Topology
+from service_scaffold.streams.track import read_note, write_note
 
 
 def counting(guarantee: str = 'at_least_once', **settings: object) -> Topology:
@@ -100,8 +102,9 @@ async def test_a_changelog_that_was_emptied_is_no_reason_to_wait() -> None:
         assert app.tables['counts']['a'] == 1
 
 
-async def test_a_store_that_is_ahead_of_its_changelog_is_built_again() -> None:
-    """Somebody has deleted the changelog, and it was made again."""
+@pytest.mark.parametrize('meanwhile', [False, True])
+async def test_a_store_that_is_ahead_of_its_changelog_is_logged_again(meanwhile: bool) -> None:
+    """Somebody has deleted the changelog; what another worker has done meanwhile wins."""
     app = counting()
     async with drive(app) as t:
         for word in ('a', 'b', 'c'):
@@ -109,8 +112,17 @@ async def test_a_store_that_is_ahead_of_its_changelog_is_built_again() -> None:
         await t.settle()
         await t.stop()
         t._broker.delete_topic('shop-counts-changelog')
+        if meanwhile:
+            offsets = t._broker.companion(Groups, Groups)['shop'].offsets
+            for where, commit in offsets.items():
+                number = read_note(commit.note).checkpoint
+                offsets[where] = commit._replace(note=write_note(number + 1, commit.offset, {}))
         await t.start()
-        assert dict(app.tables['counts'].items()) == {}
+        expected = {} if meanwhile else {'a': 1, 'b': 1, 'c': 1}
+        assert dict(app.tables['counts'].items()) == expected
+        if not meanwhile:
+            await t.restart(wipe_state=True)
+            assert dict(app.tables['counts'].items()) == expected
 
 
 async def test_offsets_that_are_no_longer_in_the_log_are_never_passed_silently() -> None:

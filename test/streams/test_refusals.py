@@ -28,19 +28,19 @@ def app(request: pytest.FixtureRequest) -> Topology:
 
 
 @pytest.mark.parametrize(
-    ('error', 'partition', 'wanted'),
+    ('error', 'wanted'),
     [
-        (FINAL, None, True),
-        (errors.PublishError('later', phase='confirm'), None, False),
-        (errors.ConnectionLost('gone'), None, False),
-        (errors.Fenced('gone'), None, False),
-        (errors.JournalError('invalid'), None, True),
-        (errors.BindingRefused('no topic'), None, False),
-        (errors.BindingRefused('no partition'), 7, True),
+        (FINAL, True),
+        (errors.PublishError('later', phase='confirm'), False),
+        (errors.ConnectionLost('gone'), False),
+        (errors.Fenced('gone'), False),
+        (errors.JournalError('invalid'), True),
+        (errors.BindingRefused('no topic'), False),
+        (errors.AccessRefused('not now'), False),
     ],
 )
-def test_what_may_pass_another_time_is_not_final(error, partition, wanted):
-    assert is_final(NewRecord('t', b'v', None, (), partition), error) is wanted
+def test_what_may_pass_another_time_is_not_final(error, wanted):
+    assert is_final(error) is wanted
 
 
 def test_a_dead_letter_that_was_refused_leaves_its_value_out():
