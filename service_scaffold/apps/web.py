@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from service_scaffold import options
 from service_scaffold.apps.asset import AssetApp
-from service_scaffold.http import apidoc, wsgi
+from service_scaffold.http import apidoc, forwarded, wsgi
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -39,7 +39,8 @@ class WebAssetApp(AssetApp):
             is this object.
 
     Raises:
-        TypeError: `main_loop` is overridden: here the loop is `async_main_loop`.
+        TypeError: `main_loop` is overridden: here the loop is `async_main_loop`; or
+            `create_flask_app` returns no Flask application.
         ImportError: Flask is not installed.
     """
 
@@ -51,7 +52,7 @@ class WebAssetApp(AssetApp):
     def __init__(self, asset_id: str | None = None, **options: Any) -> None:
         super().__init__(asset_id, **options)
         self.application[apidoc.PLACE] = OURS
-        self.app = self.create_flask_app()
+        self.app = self._created()
         self._own_root = str(self.app.config.get('APPLICATION_ROOT') or '/')
         self._set_root()
         self.app.service_app = self  # type: ignore[attr-defined]
@@ -60,13 +61,16 @@ class WebAssetApp(AssetApp):
 
     def create_flask_app(self) -> Flask:
         """Return the site; override it to configure one, with middleware and extensions."""
-        try:
-            from flask import Flask
-        except ImportError as error:
-            raise ImportError(
-                'WebAssetApp needs Flask: pip install service-scaffold[flask]'
-            ) from error
-        return Flask(type(self).__module__)
+        return _flask()(type(self).__module__)
+
+    def _created(self) -> Flask:
+        site: object = self.create_flask_app()
+        if not isinstance(site, _flask()):
+            raise TypeError(
+                f'{type(self).__name__}.create_flask_app must return a Flask application, not'
+                f' {site!r}; middleware goes to its wsgi_app'
+            )
+        return site
 
     def configure_routes(self) -> None:
         """Override it to add routes and blueprints to `app`."""
@@ -92,7 +96,20 @@ class WebAssetApp(AssetApp):
         if hasattr(self, 'app'):
             self._set_root()
 
+    def _furnish(self) -> None:
+        super()._furnish()
+        if self._own_root != '/':  # the factory has said what the browser sees
+            self.application[forwarded.FORWARDED].public_paths.add(self._own_root)
+
     def _set_root(self) -> None:
         """Let cookies be those of the path that a proxy strips, unless the factory has said."""
         if self._own_root == '/':
             self.app.config['APPLICATION_ROOT'] = str(self.config['root_path'] or '/')
+
+
+def _flask() -> type[Flask]:
+    try:
+        from flask import Flask
+    except ImportError as error:
+        raise ImportError('WebAssetApp needs Flask: pip install service-scaffold[flask]') from error
+    return Flask

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import partial
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
@@ -33,11 +34,15 @@ class Forwarded:
     Args:
         networks: Trusted proxies, as networks (`10.0.0.0/8`).
         root_path: Prefix that the proxy strips, where it does not send `X-Forwarded-Prefix`.
+
+    Attributes:
+        public_paths: Cookie paths that are as the browser sees them: no prefix comes before them.
     """
 
     def __init__(self, networks: Iterable[str], root_path: str = '') -> None:
         self.networks = tuple(ipaddress.ip_network(network) for network in networks)
         self.root_path = root_path.rstrip('/')
+        self.public_paths: set[str] = set()
         self._trusted: dict[str, bool] = {}
 
     def is_trusted(self, address: str | None) -> bool:
@@ -86,10 +91,11 @@ class Forwarded:
             headers['Location'] = f'{root}/' if location == '/' else _under(root, location)
         cookies = headers.popall('Set-Cookie', ())
         for cookie in cookies:
-            headers.add(
-                'Set-Cookie',
-                _COOKIE_PATH.sub(lambda found: found[1] + _under(root, found[2]), cookie),
-            )
+            headers.add('Set-Cookie', _COOKIE_PATH.sub(partial(self._rooted, root), cookie))
+
+    def _rooted(self, root: str, found: re.Match[str]) -> str:
+        attribute, path = found.groups()
+        return attribute + (path if path in self.public_paths else _under(root, path))
 
     def _client(self, peer: str, chain: list[str]) -> tuple[str, int]:
         """Return the client's address, and how many trusted proxies stand before us."""

@@ -135,6 +135,43 @@ async def test_what_the_factory_says_of_the_root_wins() -> None:
     assert site.app.config['APPLICATION_ROOT'] == '/own'
 
 
+async def test_the_session_cookie_has_the_path_that_the_factory_says() -> None:
+    class Own(Site):
+        def create_flask_app(self) -> Flask:
+            site = super().create_flask_app()
+            site.config['APPLICATION_ROOT'] = '/own'
+            return site
+
+    prefix = {'X-Forwarded-Prefix': '/my-app'}
+    async with served(make(Own)) as client, client.get('/', headers=prefix) as response:
+        assert response.headers['Set-Cookie'].endswith('; Path=/own')
+
+
+async def test_a_view_with_an_event_loop_of_its_own_calls_through_the_bridge() -> None:
+    """As the asynchronous views of Flask have one."""
+
+    class Own(Site):
+        def configure_routes(self) -> None:
+            @self.app.route('/')
+            def show() -> dict[str, Any]:
+                async def work() -> None:
+                    self.sync.set('mode', 'RUN')
+
+                asyncio.run(work())
+                return {'mode': self.mode.value}
+
+    async with served(make(Own)) as client, client.get('/') as response:
+        assert await response.json() == {'mode': 'RUN'}
+
+
+@pytest.mark.parametrize('create', [lambda self: None, lambda self: Flask])
+def test_a_factory_that_gives_no_site_is_told_so(create: Any) -> None:
+    kind = type('Forgetful', (Site,), {'create_flask_app': create})
+
+    with pytest.raises(TypeError, match=r'Forgetful\.create_flask_app .* Flask'):
+        make(kind)
+
+
 async def test_forwarded_headers_count_from_trusted_proxies_only() -> None:
     forwarded = {
         'X-Forwarded-Prefix': '/there',
