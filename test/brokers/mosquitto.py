@@ -20,6 +20,7 @@ class Mosquitto(Broker):
     name = 'mosquitto'
     scheme = 'mqtt'
     tls_scheme = 'mqtts'
+    saved_s = 2.5  # it writes its database once a second at most
 
     def __init__(
         self,

@@ -24,9 +24,12 @@ from test.brokers.proxy import Proxy
 from test.brokers.tls import Certificates
 
 HOST = '127.0.0.1'
-# Below the range from which the kernel takes the ports of outgoing connections: a broker that
-# was killed must find its port free when it comes back.
-_PORTS = range(15_000, 32_000)
+# Below the range from which the kernel takes the ports of outgoing connections, and not those of
+# another process of the same test run: a broker that was killed must find its port free when it
+# comes back.
+_PROCESS = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+_PROCESSES = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+_PORTS = range(15_000 + _PROCESS % _PROCESSES, 32_000, _PROCESSES)
 _handed_out: set[int] = set()
 _alive: weakref.WeakSet[Broker] = weakref.WeakSet()
 
@@ -68,6 +71,8 @@ class Broker(ABC):
     tls_scheme: str
     start_timeout_s = 60.0
     stop_timeout_s = 20.0
+    saved_s = 0.0
+    """What is younger than this a `kill` may take with it, although it was confirmed."""
 
     def __init__(
         self,

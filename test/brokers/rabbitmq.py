@@ -21,6 +21,7 @@ class RabbitMQ(Broker):
     name = 'rabbitmq'
     scheme = 'amqp'
     tls_scheme = 'amqps'
+    saved_s = 1.5  # see `kill`
 
     def __init__(
         self,

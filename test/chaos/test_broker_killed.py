@@ -13,7 +13,7 @@ from service_scaffold.testing.conformance import Inbox, Instance, Instances
 from service_scaffold.testing.conformance.inbox import eventually
 from test.brokers.process import Broker
 
-AWAY_S = float(os.environ.get('CHAOS_AWAY_S', '5'))
+AWAY_S = float(os.environ.get('CHAOS_AWAY_S', '2'))
 BACK_S = 15.0
 BACKOFF_S = 10.0
 

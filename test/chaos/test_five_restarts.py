@@ -44,7 +44,7 @@ async def test_five_crashes_leave_nothing_behind(broker: Broker, instances: Inst
         await instance.subscribe(unique, '#', group, group='g'),
     ]
     await _round_trip(instance, unique, group, 0)
-    await asyncio.sleep(1.5)  # RabbitMQ saves the place of a new quorum queue twice a second only
+    await asyncio.sleep(broker.saved_s)
     held = await _steadily_held(broker, group_id('g', unique))
     assert min(held.values()) > 0
     tasks, descriptors, memory_mib = len(asyncio.all_tasks()), _descriptors(), _memory_mib()

@@ -13,13 +13,15 @@ from service_scaffold.testing.conformance.instances import PUBLISH_TIMEOUT_S
 from test.brokers.process import Broker
 from test.brokers.rabbitmq import RabbitMQ
 
+HEARTBEAT_S = 2
 # RabbitMQ: 3 * (heartbeat + 1); MQTT: twice the keep-alive; Kafka: the session's time limit.
-NOTICED_S = {'rabbitmq': 33.0, 'mosquitto': 60.0, 'kafka': 15.0}
+NOTICED_S = {'rabbitmq': 3.0 * (HEARTBEAT_S + 1), 'mosquitto': 60.0, 'kafka': 15.0}
 
 
 async def test_silence_is_noticed_and_survived(broker: Broker, proxied: Instances, unique):
     """The publisher raises in time, the listener notices within its bound, and both recover."""
-    instance = await proxied.start()
+    query = f'?heartbeat={HEARTBEAT_S}' if broker.name == 'rabbitmq' else ''
+    instance = await proxied.start(eventbus_url=broker.proxied_url + query)
     view, group = Inbox(), Inbox()
     made = [
         await instance.subscribe(unique, '#', view),

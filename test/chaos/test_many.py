@@ -12,6 +12,7 @@ from test.brokers.required import require_broker
 MANY = 10_000
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 async def test_ten_thousand_views_are_made_and_restored_over_one_connection(unique):
     """Each within a minute, and each gets exactly its own message."""

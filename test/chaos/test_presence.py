@@ -20,16 +20,19 @@ from service_scaffold.testing.conformance.connections import (
     presence_of,
     state_of,
 )
+from service_scaffold.transports.base import Transport
 from test.brokers.process import kill
 from test.chaos.processes import start
 
-LEASE_S = 4.0
+LEASE_S = 2.0
 IN_TIME_S = 1.5 * LEASE_S
-WILL_S = 0.5 * LEASE_S
+MACHINE_S = 0.5
+"""What a machine that has other things to do adds to that."""
+WILL_S = 0.75 * LEASE_S
 """A will is published when the connection is cut; signs of life are missed later than that."""
+SILENCE_S = {'kafka': 15.0, 'rabbitmq': 4.0, 'mosquitto': 4.0}
+"""With such a lease a client notices its own silence first: Kafka's needs the default's."""
 BACK_S = 30.0
-SAVED_S = 2.5
-"""Mosquitto writes its database once a second at most; what is younger a crash takes with it."""
 
 
 @pytest_asyncio.fixture
@@ -86,7 +89,9 @@ async def test_a_killed_process_is_lost_in_time_and_comes_back(
     killed = time.monotonic()
     kill(process)
     await seen.until('mill', ('present', b'first'), ('lost', b'first'))
-    assert time.monotonic() - killed < (WILL_S if broker.name == 'mosquitto' else IN_TIME_S)
+    assert time.monotonic() - killed < (
+        WILL_S if broker.name == 'mosquitto' else IN_TIME_S + MACHINE_S
+    )
 
     late = await watcher(connections)
     await late.last('mill', ('lost', b'first'), IN_TIME_S)
@@ -128,7 +133,7 @@ async def test_a_stopped_process_counts_as_lost_until_it_goes_on(
     os.kill(process.pid, signal.SIGSTOP)
     try:
         await seen.until('mill', ('present', b'only'), ('lost', b'only'))
-        assert time.monotonic() - stopped < IN_TIME_S
+        assert time.monotonic() - stopped < IN_TIME_S + MACHINE_S
     finally:
         os.kill(process.pid, signal.SIGCONT)
     await seen.last('mill', ('present', b'only'), BACK_S)
@@ -137,9 +142,9 @@ async def test_a_stopped_process_counts_as_lost_until_it_goes_on(
 async def test_a_watcher_that_is_cut_off_takes_nobody_for_lost(
     broker, connections: Connections, unique, announcer: Begin
 ):
-    """It notices its own silence first, and ends; Kafka's needs a lease as long as the default."""
+    """It notices its own silence first, and ends."""
     announcer('only')
-    cut_off = Connections(broker.proxied_url, unique, 15.0 if broker.name == 'kafka' else LEASE_S)
+    cut_off = Connections(broker.proxied_url, unique, SILENCE_S[broker.name])
     transport = cut_off.make('watcher')
     seen = Seen().watch(transport)
     await cut_off.connect(transport)
@@ -157,37 +162,39 @@ async def test_a_watcher_that_is_cut_off_takes_nobody_for_lost(
 async def test_who_dies_while_the_broker_is_away_is_lost_after_it(
     broker, connections: Connections, announcer: Begin
 ):
-    """No broker could have told anybody at the time."""
+    """No broker could have told anybody at the time; what it had confirmed outlives its crash."""
     seen = await watcher(connections)
     process = announcer('only')
     await seen.until('mill', ('present', b'only'))
+    _, values = await stored_by_an_owner(connections)
 
-    await asyncio.sleep(SAVED_S)
+    await asyncio.sleep(broker.saved_s)
     await asyncio.to_thread(broker.kill)
     kill(process)
     await asyncio.to_thread(broker.start)
 
     late = await watcher(connections)
     await late.last('mill', ('lost', b'only'), BACK_S)
+    assert await stored(connections) == values
 
 
-@pytest.mark.parametrize('how', ['restart', 'kill'])
-async def test_values_outlive_their_owner_and_the_broker(broker, connections: Connections, how):
+async def test_values_outlive_their_owner_and_the_broker(broker, connections: Connections):
     """What was confirmed is there when nobody is left who had written it."""
+    owner, values = await stored_by_an_owner(connections)
+    await owner.close()
+    await asyncio.to_thread(broker.restart)
+
+    assert await stored(connections) == values
+
+
+async def stored_by_an_owner(connections: Connections) -> tuple[Transport, dict[str, bytes]]:
+    """Store values, and delete one of them; return who did and what should be left."""
     values = {f'mill-{n}/temperature': b'%d' % n for n in range(200)}
     owner = await connections.open('owner')
     await state_of(owner).put_many(list(values.items()))
     await state_of(owner).put('mill-0/temperature', None)
     del values['mill-0/temperature']
-    if how == 'restart':
-        await owner.close()
-        await asyncio.to_thread(broker.restart)
-    else:
-        await asyncio.sleep(SAVED_S)
-        await asyncio.to_thread(broker.kill)
-        await asyncio.to_thread(broker.start)
-
-    assert await stored(connections) == values
+    return owner, values
 
 
 async def stored(connections: Connections) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ SHORT = Plan(
 )
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_three_faults_break_no_promise(tmp_path):
     """All brokers at once: nothing confirmed is lost, no process ends, no complaint is logged."""

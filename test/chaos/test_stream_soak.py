@@ -19,6 +19,7 @@ from test.brokers.required import require_broker
 SHORT = StreamPlan(seconds=6, rate=2_000, sample_s=1, window_s=2)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 async def test_two_workers_lose_nothing_and_count_nothing_twice(tmp_path):
     """Tables, windows, questions and timers, exactly once, on a Kafka of their own."""

@@ -25,13 +25,11 @@ from test.chaos.processes import Worker, start
 from test.chaos.told import Told
 
 Pipeline = functools.partial(Worker, module='test.chaos.pipeline')
-LEASE_S = 4.0
+LEASE_S = 2.0
 MISSED_S = 1.5 * LEASE_S + 2.0
 """In so many seconds everybody knows of a death: that is promised, and two are for asking."""
 BACK_S = 30.0
 CALL_S = 10.0
-SAVED_S = 2.5
-"""What is younger a crash of Mosquitto takes with it."""
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -241,7 +239,7 @@ async def test_what_a_killed_pipeline_had_not_handled_waits_for_it(plant: Plant)
 
 async def test_all_are_right_again_when_the_broker_is_back(plant: Plant, broker: Broker) -> None:
     """Meanwhile each answers, and says that it is not well."""
-    await asyncio.sleep(SAVED_S)
+    await asyncio.sleep(broker.saved_s)
     await asyncio.to_thread(broker.kill)
     for program in (plant.mill, plant.site):
         await program.becomes('/_service/status', _is_degraded, BACK_S)
