@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from service_scaffold import __version__, assets, options
 from service_scaffold import storage as files
 from service_scaffold.apps import asset_options as table
+from service_scaffold.apps.asset_names import check_names
 from service_scaffold.apps.base import ReadyMadeApp
 from service_scaffold.apps.bridge import Bridge
 from service_scaffold.apps.main_loop import MainLoop
@@ -61,7 +62,8 @@ class AssetApp(ReadyMadeApp):
             variables of these names count.
 
     Raises:
-        TypeError: Both loops are overridden; a keyword is unknown.
+        TypeError: Both loops are overridden; a keyword is unknown; an attribute or a method has a
+            name that the application has itself, as `stop`.
         ValueError: An id or a declared value cannot be one.
         SystemExit: With status 2: an option has a wrong value.
     """
@@ -86,6 +88,7 @@ class AssetApp(ReadyMadeApp):
         self._test_mode = test_mode
         self._made = False
         self._check_loops()
+        check_names(type(self))
         super().__init__(asset_id, {'log_level': log_level, **options})
         self.stopping = threading.Event()
         self.sync = Bridge(self)

@@ -146,6 +146,28 @@ def test_two_loops_are_refused() -> None:
         make(both)
 
 
+@pytest.mark.parametrize('name', ['start', 'stop', 'run', 'set', 'open', 'sleep'])
+async def test_a_method_does_not_take_the_place_of_what_the_application_needs(name: str) -> None:
+    async def act(self: AssetApp) -> str:
+        return 'done'
+
+    act.__name__ = name
+    with pytest.raises(TypeError, match=rf"Shadow\.{name} would .*method\(name='{name}'\)"):
+        make(type('Shadow', (Mill,), {name: assets.method(act)}))
+    act.__name__ = 'act'
+    mill = make(type('Fine', (Mill,), {'act': assets.method(name=name)(act)}))
+    await mill.start()
+    proxy = await mill.open('mill-1')
+    assert await proxy.request(name) == 'done'
+    await mill.stop()
+
+
+@pytest.mark.parametrize('name', ['storage', 'logger', 'asset', 'avail', 'config', '_loop'])
+def test_an_attribute_does_not_either(name: str) -> None:
+    with pytest.raises((TypeError, RuntimeError), match=name):
+        make(type('Shadow', (Mill,), {name: assets.event('x')}))
+
+
 def test_what_it_shows_is_taken_from_the_environment_when_it_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
