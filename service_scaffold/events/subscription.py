@@ -52,6 +52,8 @@ class EventSubscription:
     ) -> None:
         patterns.check_exchange(exchange_name, exchange_type)
         patterns.check_pattern(routing, exchange_type)
+        if not isinstance(policy, Policy | None):
+            raise TypeError(f'policy must be an events.Policy, got {policy!r}')
         if group is not None:
             _check_group(group)
         elif policy is not None and policy.dead_letter:

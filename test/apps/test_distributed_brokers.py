@@ -8,7 +8,12 @@ import random
 import pytest
 
 from service_scaffold import errors, events
-from service_scaffold.apps import DistributedApplication, TopicMessage, socket_provider
+from service_scaffold.apps import (
+    DistributedApplication,
+    ProducerApplication,
+    TopicMessage,
+    socket_provider,
+)
 from test.apps.plants import plant, started, until
 
 KINDS = ['memory', 'rabbitmq', 'kafka', 'mosquitto']
@@ -191,6 +196,26 @@ async def test_a_request_by_another_service_is_answered(url, unique):
             answer = await socket.request(f'{unique}q', number, LIMIT_S)
             assert answer.value == number * 2
             assert (await asyncio.wait_for(queue.get(), LIMIT_S)).value == number
+
+
+async def test_a_queue_is_answered_from_and_a_producer_leaves_it_alone(url, unique):
+    """Whoever takes a request answers it, in any order; its producer takes none of them away."""
+    config = socket_provider(url, name=unique, instance=unique, topics=f'{unique}q', group=unique)
+    queue: asyncio.Queue[TopicMessage] = asyncio.Queue()
+    answers: list[int] = []
+
+    async def ask(socket):
+        asking = [socket.request(f'{unique}q', number, LIMIT_S) for number in range(40)]
+        answers.extend(answer.value for answer in await asyncio.gather(*asking))
+
+    async with config.create_socket(queue) as socket:
+        life = await ProducerApplication(ask, config.replace(instance=f'{unique}p')).start_async()
+        taken = [await asyncio.wait_for(queue.get(), LIMIT_S) for _ in range(40)]
+        for message in random.sample(taken, 40):
+            await socket.publish(message.reply_to, message.value * 2)
+        await life
+
+    assert answers == [number * 2 for number in range(40)]
 
 
 async def test_nothing_is_deleted_and_what_comes_meanwhile_waits(url, unique):

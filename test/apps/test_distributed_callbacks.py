@@ -165,6 +165,10 @@ def test_what_cannot_be_subscribed_to_is_said_where_it_stands():
         app.application('a//b')
     with pytest.raises(ValueError, match='give it another name='):
         app.add_application(lambda message: None, 'q')  # a lambda has no name
+    with pytest.raises(ValueError, match="Not a group name: ''"):
+        app.add_application(print, 'q', group='')
+    with pytest.raises(TypeError, match=r'policy must be an events\.Policy, got 3'):
+        app.add_application(print, 'q', policy=3)
 
 
 async def test_a_plain_function_runs_in_a_thread():

@@ -334,6 +334,7 @@ async def _async_generator():
         ({'db': _async_generator}, TypeError, '@asynccontextmanager of contextlib'),
         ({'message': Pool([])}, ValueError, 'name is taken'),
         ({'a b': Pool([])}, ValueError, 'no function can declare'),
+        ({'class': Pool([])}, ValueError, 'no function can declare'),
     ],
 )
 def test_what_is_none_is_refused_where_it_stands(resources, error, said):

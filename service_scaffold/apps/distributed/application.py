@@ -139,11 +139,11 @@ class DistributedApplication(ReadyMadeApp):
     ) -> None:
         """Do what the decorator `application(topics)` does."""
         callbacks.refuse(unknown, WORDS)
-        name = name or callbacks.name_of(callback)
+        name = callbacks.name_of(callback) if name is None else name
         listed = names.listed(topics)
+        shared_by = self._group(name) if group is None else group
         for topic in listed:  # what is wrong with it is said where it stands
-            where = names.split_pattern(topic)
-            events.EventSubscription(*where, group=group or self._group(name), policy=policy)
+            events.EventSubscription(*names.split_pattern(topic), group=shared_by, policy=policy)
         held = belongings.Resources(state, resources, callbacks.RECEIVER_NAMES)
         self._functions.add(Consumer(callback, held, name, listed, group, policy))
 
@@ -157,7 +157,7 @@ class DistributedApplication(ReadyMadeApp):
     ) -> None:
         """Do what the decorator `producer` does."""
         callbacks.refuse(unknown, _SENDER_WORDS)
-        name = name or callbacks.name_of(callback)
+        name = callbacks.name_of(callback) if name is None else name
         held = belongings.Resources(state, resources, callbacks.RECEIVER_NAMES)
         self._functions.add(Producer(callback, held, name))
 

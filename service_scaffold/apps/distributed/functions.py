@@ -240,7 +240,7 @@ class Consumer(Function):
                 events.get_listener(around.app),
                 self._receive,
                 value_type=self._callback.value_type,
-                group=self._group or f'{around.name}.{self.name}',
+                group=f'{around.name}.{self.name}' if self._group is None else self._group,
                 policy=self._policy,
                 content_type=around.content_type,
             )

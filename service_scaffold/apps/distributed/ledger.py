@@ -104,7 +104,9 @@ class Ledger:
                     await self._changed.wait()
             except TimeoutError:
                 if self._is_quiet():
-                    LOGGER.info('%d messages were taken by other instances', len(self._open))
+                    LOGGER.info(
+                        '%d messages were taken by other instances, or expired', len(self._open)
+                    )
                     self._open.clear()
 
     def _is_quiet(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import keyword
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import FunctionType, MappingProxyType, MethodType
@@ -83,7 +84,7 @@ def _is_manager(resource: Any) -> bool:
 def _check(name: str, resource: Any, taken: tuple[str, ...]) -> None:
     if name in taken:
         raise ValueError(f'resource {name!r}: the name is taken; call it something else')
-    if not isinstance(name, str) or not name.isidentifier():
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f'resource {name!r}: no function can declare that name')
     if inspect.isgeneratorfunction(resource) or inspect.isasyncgenfunction(resource):
         raise TypeError(
