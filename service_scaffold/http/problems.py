@@ -118,7 +118,7 @@ def from_error(
         (code for kind, code in _STATUS_BY_ERROR if isinstance(error, kind)), 500
     )
     path = request.rel_url.raw_path  # as it was sent: decoded, it may hold line breaks
-    if _has_gone(request) and isinstance(error, ConnectionResetError):
+    if _has_gone(request) and _is_of_connection(error):
         LOGGER.debug('%s %s: the client has gone', request.method, path)
         return web.Response(status=CLIENT_GONE)
     if status == 500:
@@ -143,6 +143,11 @@ def from_error(
 
 def _has_gone(request: web.BaseRequest) -> bool:
     return request.transport is None or request.transport.is_closing()
+
+
+def _is_of_connection(error: Exception) -> bool:
+    # A write that waits for the client gets the bare class; those of brokers are its subclasses.
+    return isinstance(error, ConnectionResetError) or type(error) is ConnectionError
 
 
 def title(status: int) -> str:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from service_scaffold import errors
 from service_scaffold.http import problems
-from test.http.serving import serving
+from test.http.serving import UncancelledServer, serving
 from test.running import get, running
 
 
@@ -228,3 +228,39 @@ async def test_a_stream_that_fails_is_cut_and_logged_once(caplog):
 def test_a_problem_has_an_error_status():
     with pytest.raises(ValueError, match='400 to 599'):
         problems.ProblemError(302)
+
+
+async def test_a_client_that_leaves_a_stream_that_waits_for_it_is_no_error(caplog):
+    made = 0
+    ended = asyncio.Event()
+
+    async def stream(request):
+        nonlocal made
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                made += 1
+                await response.write(b'x' * 2**16)
+        finally:
+            ended.set()
+
+    def route(app):
+        app.router.add_get('/stream', stream)
+
+    async with (
+        serving(routes=route, prefix='', server=UncancelledServer) as client,
+        asyncio.timeout(20),
+    ):
+        reader, writer = await asyncio.open_connection('127.0.0.1', client.port)
+        writer.write(b'GET /stream HTTP/1.1\r\nHost: a\r\n\r\n')
+        await reader.readexactly(1)
+        before = -1
+        while before != made:
+            before = made
+            await asyncio.sleep(0.1)
+        writer.transport.abort()
+        await ended.wait()
+        await client.get('/_service/status')  # by now it would have been logged
+
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
