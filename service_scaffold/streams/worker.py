@@ -30,6 +30,8 @@ LOGGER = logging.getLogger(__name__)
 CONNECT_S = 10.0
 CLOSE_S = 3.0
 STABLE_S = 30.0
+OFTEN = 3
+"""So many connections in a row that did not last are worth telling when the next one is there."""
 APPEND_S = 5.0
 JOIN_LOOK_S = 0.005
 
@@ -72,6 +74,8 @@ class Worker(features.ServiceFeature):
         self._task: asyncio.Task[None] | None = None
         self._opener: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self._interrupted = 0
+        self._began = 0.0
         self._opening: Opening | None = None
         self._watchdog: Watchdog | None = None
         self._liveness = Liveness(topology.settings, self._clock, self._spawn, self.fail)
@@ -148,6 +152,8 @@ class Worker(features.ServiceFeature):
         if session is None:
             detail['error'] = str(self.error) if self.error else 'not connected yet'
             return features.Health(ok=False, ready=False, detail=detail)
+        if self._interrupted >= OFTEN and self._clock.monotonic() - self._began < STABLE_S:
+            detail['interrupted'] = f'{self._interrupted} times in a row; the last: {self.error}'
         if session.layout is not None and session.layout.missing:
             detail['missing_topics'] = sorted(session.layout.missing)
         if self.recovering:
@@ -168,7 +174,9 @@ class Worker(features.ServiceFeature):
         ready = session.joined.is_set() and copies.whole and not waiting and not stalls
         detail['partitions'] = sum(len(task.partitions) for task in session.tasks.values())
         return features.Health(
-            ok=ready and 'missing_topics' not in detail, ready=ready, detail=detail
+            ok=ready and not detail.keys() & {'missing_topics', 'interrupted'},
+            ready=ready,
+            detail=detail,
         )
 
     def metric_families(self) -> Iterable[features.Family | features.Histogram]:
@@ -228,10 +236,9 @@ class Worker(features.ServiceFeature):
 
     async def _supervise(self) -> None:
         backoff = self.topology.settings.backoff
-        attempt = 0
         down = False
         while self.failure is None:
-            began = self._clock.monotonic()
+            began = self._began = self._clock.monotonic()
             journal: Journal | None = None
             try:
                 journal = self._open_journal()
@@ -251,7 +258,7 @@ class Worker(features.ServiceFeature):
                     if not self.topology.refusals.learn(error, soon=soon):
                         self.fail(self._hopeless(error))
                         break
-                    attempt = 0  # it is not the connection's fault
+                    self._interrupted = 0  # it is not the connection's fault
                 if not down:
                     known = isinstance(error, errors.ScaffoldError | OSError | TimeoutError)
                     LOGGER.warning(
@@ -264,8 +271,9 @@ class Worker(features.ServiceFeature):
             finally:
                 if journal is not None:
                     await self._close(journal)
-            attempt = 0 if self._clock.monotonic() - began > STABLE_S else attempt + 1
-            await self._clock.sleep(backoff.delay(attempt + 1))
+            lasted = self._clock.monotonic() - began > STABLE_S
+            self._interrupted = 0 if lasted else self._interrupted + 1
+            await self._clock.sleep(backoff.delay(self._interrupted + 1))
 
     async def _use(self, journal: Journal) -> None:
         assert self._workplace is not None
