@@ -36,8 +36,9 @@ class Call:
         self._stream = stream
         self._head: Head | None = None
         self._sent = 0
-        self._begun = False
-        self._done = False
+        self._begun = False  # to stream
+        self._whole = False  # and sent at once
+        self._sated = False  # nothing that the application still gives is sent
 
     def run(self) -> None:
         """Call the application, send its response, close it. Raises nothing."""
@@ -56,7 +57,7 @@ class Call:
     ) -> Callable[[bytes], None]:
         if exc_info is not None:
             try:
-                if self._begun or self._done:
+                if self._begun or self._whole:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # it would be a cycle
@@ -70,21 +71,21 @@ class Call:
         for data in result:
             # PEP 3333 forbids to hold back a block while the next is awaited; but a body that is
             # complete goes out at once, and what the application does after it delays nobody.
-            if data and not self._begun and not self._done and self._is_all(data, only):
+            if data and not self._begun and not self._whole and self._is_all(data, only):
                 self._bridge.end(Whole(self._needed(), data))
-                self._done = True
+                self._whole = True
                 self._sent = len(data)
                 continue
             self._write(data)
-            if self._done and not self._needed().has_body(self._environ['REQUEST_METHOD']):
+            if self._sated:
                 return
 
     def _is_all(self, data: bytes, only: bool) -> bool:
-        head = self._needed()
+        length = self._needed().length
         return (
             isinstance(data, bytes)
-            and (len(data) == head.length or (only and head.length is None))
-            and head.has_body(self._environ['REQUEST_METHOD'])
+            and (len(data) == length or (only and length is None))
+            and self._has_body()
         )
 
     def _write(self, data: bytes) -> None:
@@ -94,28 +95,32 @@ class Call:
         if not data:
             return
         head = self._needed()
-        if not head.has_body(self._environ['REQUEST_METHOD']):
-            self._done = True
+        if not self._has_body():
+            self._sated = True
             return
         self._sent += len(data)
         if head.length is not None and self._sent > head.length:
             excess = self._sent - head.length
             self._sent = head.length
+            self._sated = True
             LOGGER.error('%s: %d bytes more than its Content-Length', self._path, excess)
             data = data[:-excess]
-        if data and not self._done:
+        if data and not self._whole:
             self._begun = True
             self._bridge.call(self._stream.write, head, data)
 
     def _finish(self) -> None:
         head = self._needed()
-        missing = (head.length or 0) - self._sent
-        if missing > 0 and head.has_body(self._environ['REQUEST_METHOD']):
-            raise RuntimeError(f'{missing} bytes less than its Content-Length')
-        if not self._begun and head.has_body(self._environ['REQUEST_METHOD']):
-            self._bridge.end(Whole(head, b''))
-        else:
+        if not self._has_body():
             self._bridge.end(head)
+            return
+        missing = (head.length or 0) - self._sent
+        if missing > 0:
+            raise RuntimeError(f'{missing} bytes less than its Content-Length')
+        self._bridge.end(head if self._begun else Whole(head, b''))
+
+    def _has_body(self) -> bool:
+        return self._needed().has_body(self._environ['REQUEST_METHOD'])
 
     def _needed(self) -> Head:
         if self._head is None:

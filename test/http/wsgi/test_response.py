@@ -1,6 +1,7 @@
 """Responses are streamed out as the application gives them, and it is closed in the end."""
 
 import asyncio
+import itertools
 import queue
 import sys
 import threading
@@ -156,6 +157,16 @@ async def test_too_little_is_an_error_and_too_much_is_cut(caplog):
 
     assert short.endswith(b'\r\n\r\n123')
     assert '1 bytes less than its Content-Length' in caplog.text
+
+
+@pytest.mark.parametrize('length', ['1', '4'])
+async def test_what_gives_too_much_is_not_asked_for_more(length, caplog):
+    result = Closing(itertools.repeat(b'12'))
+    async with mounted(answers(result, [('Content-Length', length)])) as client:
+        assert await (await client.get('/site/')).text() == '1212'[: int(length)]
+        await result.wait_closed()
+
+    assert len([record for record in caplog.records if record.levelname == 'ERROR']) == 1
 
 
 async def test_headers_go_out_as_they_are():
