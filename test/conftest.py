@@ -7,7 +7,7 @@ import gc
 import inspect
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -30,6 +30,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         'markers', 'stray_tasks: the test may leave asyncio tasks and unretrieved exceptions'
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """Escape what is no UTF-8, and logged on purpose: reports go from one process to another."""
+    return _escaped((yield))
+
+
+def _escaped(data: object) -> object:
+    if isinstance(data, str):
+        return data.encode(errors='backslashreplace').decode()
+    if isinstance(data, dict):
+        return {key: _escaped(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(_escaped, data))
+    return data
 
 
 @pytest.fixture(scope='session')
