@@ -17,6 +17,8 @@ from test.events.conftest import Inbox, MakeApp, until
 
 LIMIT_S = 0.1
 
+pytestmark = pytest.mark.alone  # limits of tenths of a second, which a busy machine takes itself
+
 
 @pytest.fixture
 def quick(make_app: MakeApp) -> web.Application:
