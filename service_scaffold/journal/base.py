@@ -170,6 +170,17 @@ class Member(Reader):
         """
 
     @abstractmethod
+    async def prove(self) -> None:
+        """Ask the group whether we are a member of its current generation. Bounded in time.
+
+        A process that stood still, and was given up by the group, does not know it yet.
+
+        Raises:
+            GenerationEnded: We are not, or the group does not answer.
+            ConnectionLost: The broker did not answer in time.
+        """
+
+    @abstractmethod
     async def committed(
         self, partitions: Iterable[TopicPartition]
     ) -> Mapping[TopicPartition, Commit | None]:

@@ -124,6 +124,14 @@ class KafkaMember(KafkaReader, base.Member):
                         raise
             await asyncio.sleep(RETRY_S)
 
+    async def prove(self) -> None:
+        coordinator = self._consumer._coordinator
+        generation = coordinator.generation
+        async with bounded(f'asking group {self._group} for us', self._commit_limit_s):
+            stands = generation >= 0 and await coordinator._do_heartbeat()
+            if not stands or coordinator.generation != generation:
+                raise kafka_errors.IllegalGenerationError(self._group)
+
     @property
     def _commit_limit_s(self) -> float:
         return min(self._timeout_s, COMMIT_LIMIT_S)

@@ -98,6 +98,13 @@ class MemoryMember(MemoryReader, base.Member):
         self._group.check(self, commits)
         self._group.commit(commits)
 
+    async def prove(self) -> None:
+        self._check()
+        await self._connection.answer(self._timeout_s)
+        self._group.check(self, self.assignment)
+        if self._generation < 0:
+            raise errors.GenerationEnded(f'{self.name} is not in the group {self._group.name}')
+
     async def committed(
         self, partitions: Iterable[TopicPartition]
     ) -> Mapping[TopicPartition, base.Commit | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
@@ -14,6 +16,9 @@ from service_scaffold.streams.outbox import Ensure, Outbox, send_all
 from service_scaffold.streams.state import Changes, PartitionState
 
 LOGGER = logging.getLogger(__name__)
+
+PROVEN_S = 5.0
+"""After a commit, nobody can have our partitions for so long: half the shortest usual session."""
 
 CHECKPOINT_HEADER = 'c'
 """On a changelog record: the checkpoint that it belongs to, as text."""
@@ -126,6 +131,10 @@ class AtLeastOnce(Committer):
     A crash before the offsets are committed repeats events. The changelog records of a checkpoint
     whose offsets were not committed are recognised by their number, and do not count.
 
+    A worker that stood still beyond its session, and whose partitions are somebody else's by now,
+    must not log anything any more, as its successor commits the same numbers. So it asks first,
+    unless it has committed only just. What is left is a freeze between the answer and the records.
+
     Args:
         pump: The task that runs the outbox, ours from now on.
         offsets: False under at-most-once, where they are committed before.
@@ -151,6 +160,7 @@ class AtLeastOnce(Committer):
         self._outbox = outbox
         self._pump = pump
         self._ensure = ensure
+        self._proved = -math.inf
 
     def send(self, records: list[NewRecord]) -> None:
         if self._hold:
@@ -171,9 +181,12 @@ class AtLeastOnce(Committer):
     async def commit(self, snapshot: Snapshot) -> None:
         await self._outbox.delivered(snapshot.mark)
         records, states = snapshot.logged(numbered=True)
+        if records and time.monotonic() - self._proved > PROVEN_S:
+            await self._member.prove()
         offsets = await send_all(self._producer, records, self._ensure) if records else []
         if snapshot.offsets and self._offsets:
             await self._member.commit(snapshot.offsets, snapshot.notes)
+            self._proved = time.monotonic()
         await _settle(snapshot, states, offsets)
 
     async def close(self) -> None:

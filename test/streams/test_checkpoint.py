@@ -9,10 +9,19 @@ from collections.abc import Mapping
 import pytest
 
 from service_scaffold import errors
-from service_scaffold.journal.base import TopicPartition
+from service_scaffold.journal.base import (
+    Member,
+    NewRecord,
+    RebalanceListener,
+    TopicPartition,
+    TopicSpec,
+)
 from service_scaffold.journal.partitioner import partition_of
+from service_scaffold.streams.checkpoint import AtLeastOnce, Snapshot
 from service_scaffold.streams.driver import drive
+from service_scaffold.streams.outbox import Outbox, Passing
 from service_scaffold.streams.settings import StreamSettings
+from service_scaffold.streams.state import PartitionState
 from service_scaffold.streams.stores.base import Backend, Store
 from service_scaffold.streams.stores.memory import MemoryBackend, MemoryStore
 from service_scaffold.streams.topology import Topology
@@ -151,3 +160,94 @@ async def test_where_a_record_stands_is_told_whoever_has_chosen(any_log: SharedL
     assert keyed.partition == partition_of(b'k', 3)
     assert chosen.partition == 2
     assert turns == {0, 1, 2}
+
+
+class _Stale:
+    """A member that was given up while it stood still, and a producer that nothing fences."""
+
+    def __init__(self) -> None:
+        self.stands = True
+        self.asked = 0
+        self.logged: list[NewRecord] = []
+
+    async def prove(self) -> None:
+        self.asked += 1
+        if not self.stands:
+            raise errors.GenerationEnded('somebody else has them')
+
+    async def commit(self, offsets: object, notes: object) -> None:
+        await self.prove()
+        self.asked -= 1
+
+    async def produce(self, records: list[NewRecord]) -> list[int]:
+        self.logged += records
+        return list(range(len(self.logged) - len(records), len(self.logged)))
+
+
+async def test_a_worker_that_was_given_up_while_it_stood_still_logs_nothing(monkeypatch) -> None:
+    """Its successor commits the same numbers, so that its records would count."""
+    stale = _Stale()
+
+    async def ensure(names: object) -> Passing:
+        return Passing()
+
+    pump = asyncio.ensure_future(asyncio.sleep(60))
+    committer = AtLeastOnce(stale, stale, Outbox(stale, ensure), pump, ensure)
+    store = MemoryBackend().open('counts', 0)
+    state = PartitionState('counts', 0, store, TopicPartition('shop-counts-changelog', 0))
+
+    async def checkpoint(number: int) -> None:
+        state.apply({b'k': b'%d' % number})
+        where = {TopicPartition('words', 0): number}
+        await committer.commit(Snapshot(number, where, {}, [(state, state.take())]))
+
+    try:
+        await checkpoint(1)
+        await checkpoint(2)
+        assert (len(stale.logged), stale.asked) == (2, 1)  # a commit proves enough for a while
+        monkeypatch.setattr('service_scaffold.streams.checkpoint.PROVEN_S', -1.0)
+        stale.stands = False
+        with pytest.raises(errors.GenerationEnded):
+            await checkpoint(3)
+        assert len(stale.logged) == 2
+    finally:
+        await committer.close()
+        store.close()
+
+
+class _Deaf(RebalanceListener):
+    async def on_revoked(self, partitions: object) -> None: ...
+
+    async def on_assigned(self, partitions: object) -> None: ...
+
+
+async def test_a_group_tells_whether_a_member_still_counts(any_log: SharedLog) -> None:
+    journals = [any_log.open_journal() for _ in range(2)]
+    for journal in journals:
+        await journal.connect()
+    await journals[0].create([TopicSpec(f'{any_log.id}-in', 1)])
+    member = await journals[0].member(any_log.id, _Deaf())
+    with pytest.raises(errors.GenerationEnded):
+        await member.prove()
+    try:
+        await member.subscribe([f'{any_log.id}-in'])
+        await _joined(member)
+        await member.prove()
+        if hasattr(member, '_group') and hasattr(member._group, 'evict'):
+            member._group.evict(member)
+        else:  # what the group calls those whose generation has ended
+            member._consumer._coordinator.generation -= 1
+        with pytest.raises(errors.GenerationEnded):
+            await member.prove()
+        await _joined(member)
+        await member.prove()
+    finally:
+        for journal in journals:
+            await journal.close()
+
+
+async def _joined(member: Member) -> None:
+    async with asyncio.timeout(20):
+        await member.fetch(10, 0.1)
+        while member.generation < 0 or not member.assignment:
+            await member.fetch(10, 0.1)
