@@ -112,12 +112,12 @@ class Opening:
                 *(self._recover(table, states[table.name], known) for table in tables)
             )
         except BaseException:
-            await committer.close()
             for table in tables:
                 if task.number in table.copies and table.is_global:
                     del table.copies[task.number]
-            for state in states.values():
+            for state in states.values():  # first: the committer may fail, or be waited for in vain
                 state.close()
+            await committer.close()
             raise
         try:
             task.begin(commits, states, committer, spawn)

@@ -124,9 +124,10 @@ class Shares(RebalanceListener):
         if {topic for topic, _ in where} != topics:
             await self._settle([task])  # a topic more: it begins again, with what it has done
             return False
-        if task.phase == 'recovering':
+        if task.phase in ('recovering', 'closed'):
+            # It may have given up when the group shared anew, or have been left half ended.
             self.member.pause(where)
-            return True
+            return task.phase == 'recovering' and self._tasks.is_starting(task)
         if not self._is_as_left(task, await self.member.committed(where)):
             LOGGER.info('%s was with another worker meanwhile', task)
             return False

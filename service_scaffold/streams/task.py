@@ -148,16 +148,20 @@ class Task:
     async def close(self) -> None:
         """End all that runs; what is not committed happens again, here or elsewhere."""
         self.phase = 'closed'
-        await asyncio.gather(*(node.close() for node in self.nodes), self.times.close())
-        await self._checkpoint_ended()
-        if self._committer is not None:
-            await self._committer.close()
-        for state in self._states.values():
-            self._note_whole(state)
-            state.close()
+        try:
+            await asyncio.gather(*(node.close() for node in self.nodes), self.times.close())
+            await self._checkpoint_ended()
+            if self._committer is not None:
+                await self._committer.close()
+        finally:  # also when this is cancelled: else they were in use for whoever comes next
+            for state in self._states.values():
+                self._note_whole(state)
+                state.close()
 
     def _note_whole(self, state: PartitionState) -> None:
         """Write down which checkpoint a store has all of, should its changelog be lost."""
+        if state.store.closed:
+            return
         try:
             position = read_position(state.store.position)
             if position is not None and position.checkpoint == 0:

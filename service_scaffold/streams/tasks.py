@@ -81,6 +81,10 @@ class Tasks:
         """Whether one of them is being opened."""
         return bool(self._starting)
 
+    def is_starting(self, task: Task) -> bool:
+        """Tell whether somebody is opening a task."""
+        return (task.count, task.number) in self._starting
+
     def begin(self, key: Key) -> None:
         """Open a task; its records come when it is open. Nothing is begun after `close`.
 
@@ -180,6 +184,10 @@ class Tasks:
             starting.cancel()
         if self._starting:
             await asyncio.wait(set(self._starting.values()))
-        await asyncio.gather(*(task.close() for task in self.by_key.values()))
+        tasks = list(self.by_key.values())
+        ended = await asyncio.gather(*(task.close() for task in tasks), return_exceptions=True)
+        for task, error in zip(tasks, ended, strict=True):
+            if error is not None:
+                LOGGER.error('%s did not end as it should', task, exc_info=error)
         for key in list(self.by_key):
             self._forget(key)

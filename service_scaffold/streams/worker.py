@@ -305,6 +305,16 @@ class Worker(features.ServiceFeature):
             self._connected.clear()
             await session.close()
             self.session = None
+            self._close_stores()
+
+    def _close_stores(self) -> None:
+        """See that no store stays open, as its partition could not be worked on again."""
+        assert self._workplace is not None
+        stores = self._workplace.stores
+        if left := stores.in_use:
+            names = ', '.join(f'{table}/{number}' for table, number in left)
+            LOGGER.error('Streams of %s: stores left open: %s; closing', self.topology.id, names)
+            stores.close()
 
     async def _close(self, journal: Journal) -> None:
         try:

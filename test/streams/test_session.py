@@ -174,3 +174,28 @@ async def grow(kafka, topic, count):
         await admin.create_partitions({topic: NewPartitions(count)})
     finally:
         await admin.close()
+
+
+async def test_no_store_stays_open_when_a_connection_has_ended(caplog):
+    """Its partition could not be worked on again: the next connection would find it in use."""
+    app = Topology(StreamSettings('shop'))
+    orders = app.topic('orders', value_type=str, partitions=1)
+    counts = app.Table('counts', default=int)
+
+    @app.agent(orders)
+    async def count(stream):
+        async for order in stream:
+            counts[order] += 1
+
+    async with drive(app) as t:
+        await t.send(orders, 'a')
+        await t.settle()
+        left = t._stores.open('counts', 7)  # as somebody would who forgets it
+        for state in counts.here.values():
+            state.store.close()  # as a store does that finds its file damaged
+        await t.send(orders, 'b')
+        await t.settle()
+
+        assert dict(counts.items()) == {'a': 1, 'b': 1}
+        assert left.closed
+        assert 'stores left open: counts/7; closing' in caplog.text

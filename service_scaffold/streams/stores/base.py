@@ -143,8 +143,15 @@ class Backend(ABC):
             with self._lock:
                 del self._stores[key]
 
+    @property
+    def in_use(self) -> list[tuple[str, int]]:
+        """Tables and partitions whose stores are open."""
+        with self._lock:
+            stores = list(self._stores.items())
+        return [key for key, store in stores if store is not None and not store.closed]
+
     def close(self) -> None:
-        """Close all stores. A second call does nothing."""
+        """Close all stores, which may be opened again. A second call does nothing."""
         with self._lock:
             stores = [store for store in self._stores.values() if store is not None]
             self._stores = {key: None for key, store in self._stores.items() if store is None}
