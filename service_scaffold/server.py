@@ -23,6 +23,8 @@ from service_scaffold.stopping import StopRequest, Tame, Watchdog
 LOGGER = logging.getLogger(__name__)
 
 _GRACE_S = 1.0
+_LATE_S = 2.0
+"""So late may the loop hear of a signal without losing of its time."""
 
 
 async def serve(
@@ -56,8 +58,8 @@ async def serve(
     own = (Watchdog() if signals else Tame()) if watchdog is None else watchdog
     request = StopRequest() if stop is None else stop
     try:
-        with request.on_signals() if signals else contextlib.nullcontext():
-            server = _Server(app, request, own, on_started)
+        server = _Server(app, request, own, on_started)
+        with request.on_signals(server.guard) if signals else contextlib.nullcontext():
             return await server.run(listen_http, any_port, path)
     finally:
         if watchdog is None:
@@ -82,6 +84,12 @@ class _Server:
         self._on_started = on_started
         self._timeout_s = cast(float, self._config['shutdown_timeout_s'])
         self._runner = _Runner(self._lifecycle, app, log_requests=bool(self._config['debug']))
+
+    def guard(self) -> None:
+        """See that a stop which has been asked for comes to an end, if the loop is blocked, too."""
+        self._watchdog.start(
+            cast(float, self._config['pre_stop_s']) + self._timeout_s + _LATE_S + _GRACE_S
+        )
 
     async def run(self, listen_http: bool, any_port: bool, path: str | None) -> int:
         sockets: list[socket.socket] = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, ClassVar
@@ -36,6 +37,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._guard: Callable[[], None] = lambda: None
 
     def set(self) -> None:
         """Ask to stop; from the loop's thread."""
@@ -51,8 +53,15 @@ class StopRequest:
         await self._event.wait()
 
     @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Ask on SIGTERM and SIGINT. Outside the main thread signals are left alone."""
+    def on_signals(self, guard: Callable[[], None] | None = None) -> Iterator[None]:
+        """Ask on SIGTERM and SIGINT. Outside the main thread signals are left alone.
+
+        Args:
+            guard: Called at the first signal, wherever that interrupts the program, whether the
+                loop is blocked or not. It must take no lock.
+        """
+        if guard is not None:
+            self._guard = guard
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -81,6 +90,7 @@ class StopRequest:
             os._exit(1)
         cls._signalled_at = now
         for request in cls._listening:
+            request._guard()
             request._loop.call_soon_threadsafe(request._announce, name)
 
     def _announce(self, name: str) -> None:
@@ -92,15 +102,16 @@ class Watchdog:
     """Ends the process when stopping takes longer than it may, even if the loop is blocked."""
 
     def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
+        self._over = threading.Event()
         self._released = False
 
     def start(self, seconds: float) -> None:
-        """Allow `seconds` from now; only the first call counts."""
-        if self._timer is None:
-            self._timer = threading.Timer(seconds, self._bite, args=(seconds,))
-            self._timer.daemon = True
-            self._timer.start()
+        """Allow `seconds` from now; of several limits the first that is reached counts.
+
+        Also for signal handlers: a thread of `threading` takes locks as it starts, which the
+        program may hold where the signal has interrupted it.
+        """
+        _thread.start_new_thread(self._watch, (seconds,))
 
     def release(self) -> None:
         """The service has stopped; what is left to guard is the exit, if it is under way by then.
@@ -111,8 +122,11 @@ class Watchdog:
 
     def cancel(self) -> None:
         """All has stopped in time."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._over.set()
+
+    def _watch(self, seconds: float) -> None:
+        if not self._over.wait(seconds):
+            self._bite(seconds)
 
     def _bite(self, seconds: float) -> None:
         # The flag, as main_thread() counts as alive while the threads of executors are awaited.

@@ -373,6 +373,29 @@ async def test_a_blocked_loop_ends_with_the_budget():
         assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize('block', ['time.sleep(60)', 'exec("while True: pass")'])
+async def test_a_loop_that_is_blocked_when_the_signal_comes_ends_with_the_budget(block):
+    """Also one that never hears of it."""
+    source = f"""
+        class Bad(Feature):
+            async def startup(self, app):
+                asyncio.get_running_loop().call_later(0.2, self.block)
+
+            def block(self):
+                print('blocking', flush=True)
+                {block}
+        Bad(app)
+    """
+    async with running(source, *LOCAL, '--shutdown-timeout-s', '0.5') as process:
+        await process.printed('blocking')
+        process.signal()
+        begun = time.monotonic()
+
+        assert await process.ended() == 1
+        assert time.monotonic() - begun < 5
+        assert 'Not stopped within 3.5 s' in process.log
+
+
 async def test_a_second_signal_exits_at_once():
     source = """
         class Bad(Feature):
