@@ -15,6 +15,7 @@ from service_scaffold.testing.conformance.connections import (
     presence_of,
     state_of,
 )
+from service_scaffold.transports.leases import Sign
 from test.brokers.kafka import Kafka
 
 LEASE_S = 4.0
@@ -105,7 +106,8 @@ async def test_who_comes_late_judges_by_the_clock_of_the_broker(connections, tra
     topic = f'{unique}.presence'
     producer = await transport._journal.producer()
     long_ago = 1_000_000_000_000
-    await producer.produce([NewRecord(topic, b'+1', b'mill', (), 0, long_ago)])
+    sign = Sign(transport.settings.lease_s, b'1').encode()
+    await producer.produce([NewRecord(topic, sign, b'mill', (), 0, long_ago)])
     await seen.until('mill', ('present', b'1'))
 
     (found,) = [r for r in await records(transport, topic) if r.key == b'mill']
