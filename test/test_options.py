@@ -342,6 +342,8 @@ def test_a_wrong_variable_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'environment variable SERVICE_PORT' in refused(capsys, SERVICE_PORT='x')
     assert 'environment variable SERVICE_DEBUG' in refused(capsys, SERVICE_DEBUG='perhaps')
     assert 'environment variable SERVICE_LOG_FORMAT' in refused(capsys, SERVICE_LOG_FORMAT='xml')
+    # By the name that was set, not by the one that it stands for.
+    assert 'environment variable PORT' in refused(capsys, PORT='x')
 
 
 # Values

@@ -16,6 +16,7 @@ _ALIASES = {
     'APPLICATION_MANUFACTURER': 'SERVICE_APPLICATION_MANUFACTURER',
     'APPLICATION_LICENSE': 'SERVICE_APPLICATION_LICENSE',
 }
+_OTHERS = {'KAFKA_BROKER': 'SERVICE_EVENTBUS_URL', 'SWARM_TASK_SLOT': 'SERVICE_REPLICA'}
 
 
 def prepare(environ: Mapping[str, str]) -> dict[str, str]:
@@ -39,3 +40,9 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
         slot = prepared.get('SWARM_TASK_SLOT', 'SWARM_REPLICAS without SWARM_TASK_SLOT')
         prepared.setdefault('SERVICE_REPLICA', slot)
     return prepared
+
+
+def said_in(name: str, environ: Mapping[str, str]) -> str:
+    """Return the variable in `environ` that gave `prepare` the value of `name`."""
+    aliases = [alias for alias, meant in (_ALIASES | _OTHERS).items() if meant == name]
+    return next((each for each in (name, *aliases) if environ.get(each)), name)

@@ -61,7 +61,8 @@ class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it h
         ignore_help_args: bool = False,
     ) -> tuple[argparse.Namespace, list[str]]:
         """As in `argparse`; `env_vars` is the environment to read, default that of the process."""
-        environ = environment.prepare(os.environ if env_vars is None else env_vars)
+        given = os.environ if env_vars is None else env_vars
+        environ = environment.prepare(given)
         if args is None:
             args = sys.argv[1:]
         try:
@@ -69,7 +70,7 @@ class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it h
             self.arguments = files.expand_arguments(args)
         except argparse.ArgumentTypeError as error:
             self.error(str(error))
-        self._check_environment(environ)
+        self._check_environment(environ, given)
         found: tuple[argparse.Namespace, list[str]] = super().parse_known_args(
             self.arguments, namespace, config_file_contents, environ, ignore_help_args
         )
@@ -127,7 +128,7 @@ class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it h
                     return True
         return False
 
-    def _check_environment(self, environ: Mapping[str, str]) -> None:
+    def _check_environment(self, environ: Mapping[str, str], given: Mapping[str, str]) -> None:
         for action in self._actions:
             for key in _keys(action)[:1]:
                 name = action.env_var or declaration.ENVIRONMENT_PREFIX + key.upper().replace(
@@ -137,7 +138,8 @@ class OptionParser(configargparse.ArgumentParser):  # type: ignore[misc]  # it h
                     try:
                         _check_text(action, environ[name])
                     except ValueError as error:
-                        self.error(f'environment variable {name}: {error}')
+                        said = environment.said_in(name, given)
+                        self.error(f'environment variable {said}: {error}')
 
     def _check_file(self, file: str, content: Mapping[str, object]) -> dict[str, str | list[str]]:
         known = {key: action for action in self._actions for key in _keys(action)}
