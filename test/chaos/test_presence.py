@@ -49,13 +49,13 @@ def announcer(broker, unique, tmp_path):
     """Start a process that announces itself as `mill`; killed at the end."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def begin(payload: str) -> subprocess.Popen[bytes]:
+    def begin(payload: str, lease_s: float = LEASE_S) -> subprocess.Popen[bytes]:
         options = {
             'url': broker.url,
             'namespace': unique,
             'id': 'mill',
             'payload': payload,
-            'lease_s': LEASE_S,
+            'lease_s': lease_s,
         }
         log = tmp_path / f'{payload}.log'
         processes.append(start('test.chaos.announcer', options, log))
@@ -66,7 +66,7 @@ def announcer(broker, unique, tmp_path):
         kill(process)
 
 
-Begin = Callable[[str], 'subprocess.Popen[bytes]']
+Begin = Callable[..., 'subprocess.Popen[bytes]']
 
 
 async def watcher(connections: Connections) -> Seen:
@@ -142,9 +142,10 @@ async def test_a_stopped_process_counts_as_lost_until_it_goes_on(
 async def test_a_watcher_that_is_cut_off_takes_nobody_for_lost(
     broker, connections: Connections, unique, announcer: Begin
 ):
-    """It notices its own silence first, and ends."""
-    announcer('only')
-    cut_off = Connections(broker.proxied_url, unique, SILENCE_S[broker.name])
+    """It notices its own silence first, and ends: with the same lease, as where nobody sets it."""
+    lease_s = SILENCE_S[broker.name]
+    announcer('only', lease_s)
+    cut_off = Connections(broker.proxied_url, unique, lease_s)
     transport = cut_off.make('watcher')
     seen = Seen().watch(transport)
     await cut_off.connect(transport)
