@@ -256,7 +256,10 @@ class Appender:
 
     def _partition(self, record: base.NewRecord, count: int) -> int:
         partition, key = record.partition, record.key
-        if partition is None:
+        if partition is None and count == 1:
+            # Not asked for: it remembers keys, and those of answers do not come again.
+            partition = 0
+        elif partition is None:
             partition = next(self._turns) % count if key is None else self._choose(key, count)
         if not 0 <= partition < count:
             raise errors.PublishError(

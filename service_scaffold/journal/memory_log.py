@@ -220,7 +220,8 @@ class Topic:
         """Return the partition of a key; without one, each partition in turn."""
         if key is None:
             return next(self._turn) % len(self.partitions)
-        return partitioner(key, len(self.partitions))
+        # As on Kafka: of one partition nobody is asked.
+        return partitioner(key, len(self.partitions)) if len(self.partitions) > 1 else 0
 
     def tidy(self, now: int) -> None:
         """Drop what the topic's options no longer keep."""

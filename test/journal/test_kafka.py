@@ -212,6 +212,18 @@ async def test_records_without_a_key_go_to_all_partitions(journal, topic):
     assert outcome == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+async def test_keys_that_cannot_go_anywhere_else_are_not_remembered(journal, unique):
+    """Those of answers, for one, which never come again."""
+    await journal.create([TopicSpec(unique, 1)])
+    producer = await journal.producer()
+    before = partition_of.cache_info().currsize
+    for many in (1, 100):  # one by one, and in batches
+        sent = [NewRecord(unique, b'', b'%s %d' % (unique.encode(), n)) for n in range(many)]
+        outcomes = await producer.produce(sent)
+        assert all(isinstance(outcome, int) for outcome in outcomes)
+    assert partition_of.cache_info().currsize == before
+
+
 @pytest.mark.parametrize('transactional', [True, False])
 async def test_a_topic_that_is_new_costs_the_others_nothing(journal, topic, transactional):
     """What the client knew at its start stays known when it looks up another topic.
