@@ -55,7 +55,7 @@ class EventSubscription:
         if not isinstance(policy, Policy | None):
             raise TypeError(f'policy must be an events.Policy, got {policy!r}')
         if group is not None:
-            _check_group(group)
+            patterns.check_group(group)
         elif policy is not None and policy.dead_letter:
             raise ValueError(
                 'dead_letter=True needs a group: a live view settles nothing that could be kept'
@@ -178,13 +178,3 @@ class EventSubscription:
 
 def _nothing() -> None:
     """Stand in until a listener takes the subscription."""
-
-
-def _check_group(group: str) -> None:
-    try:
-        patterns.check_exchange(group)
-    except ValueError:
-        raise ValueError(
-            f'Not a group name: {group!r}; allowed are 1 to 200 letters, digits, `_`, `-` and'
-            ' `.`, not beginning with a dot'
-        ) from None

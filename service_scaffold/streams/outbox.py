@@ -116,7 +116,7 @@ async def send_all(producer: Producer, records: Sequence[NewRecord], ensure: Ens
     for record, outcome in zip(kept, outcomes, strict=True):
         if not isinstance(outcome, Exception):
             offsets.append(outcome)
-        elif is_final(outcome):  # rather than one that only went with it
+        elif is_final(outcome):
             raise Refused(record, outcome)
         else:
             failed = failed or outcome

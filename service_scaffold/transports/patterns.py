@@ -26,13 +26,26 @@ def check_exchange(name: str, exchange_type: str = 'topic') -> None:
     Raises:
         ValueError: The name or the type is not allowed.
     """
-    if not isinstance(name, str) or not _EXCHANGE.fullmatch(name):
-        raise ValueError(
-            f'Not an exchange name: {name!r}; allowed are 1 to 200 letters, digits, `_`, `-` and'
-            ' `.`, not beginning with a dot'
-        )
+    _check_name(name, 'an exchange name')
     if exchange_type not in EXCHANGE_TYPES:
         raise ValueError(f'Not an exchange type: {exchange_type!r}; use one of {EXCHANGE_TYPES}')
+
+
+def check_group(name: str) -> None:
+    """Refuse group names that not every transport can express.
+
+    Raises:
+        ValueError: It is not allowed.
+    """
+    _check_name(name, 'a group name')
+
+
+def _check_name(name: str, what: str) -> None:
+    if not isinstance(name, str) or not _EXCHANGE.fullmatch(name):
+        raise ValueError(
+            f'Not {what}: {name!r}; allowed are 1 to 200 letters, digits, `_`, `-` and'
+            ' `.`, not beginning with a dot'
+        )
 
 
 def check_routing(routing: str) -> None:

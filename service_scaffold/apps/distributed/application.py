@@ -17,6 +17,7 @@ from service_scaffold.apps.distributed.declaring import OWNER, WORDS, DeclaringA
 from service_scaffold.apps.distributed.feature import Functions
 from service_scaffold.apps.distributed.functions import Consumer, Function, Producer
 from service_scaffold.options.declaration import Option
+from service_scaffold.transports import patterns
 
 F = TypeVar('F', bound=callbacks.Function)
 
@@ -173,7 +174,7 @@ class DistributedApplication(ReadyMadeApp):
     def _group(self, name: str) -> str:
         group = f'{self.config["name"]}.{name}'
         try:
-            names.check_group(group)
+            patterns.check_group(group)
         except ValueError:
             raise ValueError(
                 f'{name!r} cannot be part of a group name {group!r}: give it another name='

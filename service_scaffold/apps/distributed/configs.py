@@ -13,6 +13,7 @@ from service_scaffold import options
 from service_scaffold.apps.distributed import topics as names
 from service_scaffold.apps.distributed.bus import BusSocket
 from service_scaffold.apps.distributed.message import TopicMessage
+from service_scaffold.transports import patterns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class BusConfig:
 
     def __post_init__(self) -> None:
         if self.group is not None:
-            names.check_group(self.group)
+            patterns.check_group(self.group)
         given = names.listed(self.topics) if self.topics else ()
         object.__setattr__(self, 'topics', given)
 

@@ -12,9 +12,9 @@ from service_scaffold import stopping
 from service_scaffold.apps.distributed import callback as callbacks
 from service_scaffold.apps.distributed import message as messages
 from service_scaffold.apps.distributed import resources as belongings
-from service_scaffold.apps.distributed import topics
 from service_scaffold.apps.distributed.bus import BusSocket
 from service_scaffold.apps.distributed.configs import BusConfig, socket_provider
+from service_scaffold.transports import patterns
 
 LOGGER = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class ConsumerApplication(AbstractApplication):
     ) -> None:
         super().__init__(async_callback, config, state=state, resources=resources, **unknown)
         self._group = self._provider.group or f'{self._provider.name}.{self.name}'
-        topics.check_group(self._group)
+        patterns.check_group(self._group)
         if not self._provider.topics:
             raise ValueError(
                 f'{self.name} has no topics: a consumer takes them from its configuration, as in'

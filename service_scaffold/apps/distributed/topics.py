@@ -37,18 +37,6 @@ def join(exchange: str, routing: str) -> str:
     return f'{exchange}/{routing.replace(".", "/")}' if routing else exchange
 
 
-def check_group(group: str) -> None:
-    """Refuse names that no group can have.
-
-    Raises:
-        ValueError: It is none.
-    """
-    try:
-        patterns.check_exchange(group)
-    except ValueError as error:
-        raise ValueError(str(error).replace('an exchange name', 'a group name')) from None
-
-
 def listed(topics: str | Iterable[str]) -> tuple[str, ...]:
     """Return the topics of a subscription, each once; what another one covers is left out.
 
