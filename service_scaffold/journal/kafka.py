@@ -74,6 +74,7 @@ class KafkaJournal(base.Journal):
         self._pulse: asyncio.Task[None] | None = None
         self._lost: asyncio.Future[Exception] | None = None
         self._parts: set[KafkaReader | KafkaProducer] = set()
+        self._closing: asyncio.Future[None] | None = None
 
     @property
     def lost(self) -> asyncio.Future[Exception]:
@@ -139,6 +140,11 @@ class KafkaJournal(base.Journal):
         return self._client
 
     async def close(self) -> None:
+        if self._closing is None or self._closing.done():
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         pulse, self._pulse = self._pulse, None
         client, self._client = self._client, None
         asker, self._asker = self._asker, None
@@ -286,5 +292,6 @@ class KafkaJournal(base.Journal):
         if self._client is None:  # closed while the part was starting: nobody else would close it
             await part.close()
             self._connected()
-        self._parts = {other for other in self._parts if not other.closed} | {part}
+        ended = {p for p in self._parts if p.closing is not None and p.closing.done()}
+        self._parts = self._parts - ended | {part}
         return part

@@ -86,7 +86,14 @@ def end_fetch(consumer: Any) -> None:
 
 
 async def discard_consumer(consumer: Any, limit_s: float = STOP_LIMIT_S) -> None:
-    """End a consumer: leave its group if the broker answers in time, and leave nothing behind."""
+    """End a consumer: leave its group if the broker answers in time, and leave nothing behind.
+
+    That goes on to its end if whoever waits for it is cancelled.
+    """
+    await asyncio.shield(_end_consumer(consumer, limit_s))
+
+
+async def _end_consumer(consumer: Any, limit_s: float) -> None:
     # In a task, because the client lets the cancellation of its own tasks escape from `stop`.
     stopping = asyncio.ensure_future(consumer.stop())
     await asyncio.wait({stopping}, timeout=limit_s)
@@ -99,7 +106,14 @@ async def discard_consumer(consumer: Any, limit_s: float = STOP_LIMIT_S) -> None
 
 
 async def discard_producer(producer: Any) -> None:
-    """End a producer at once. What is not confirmed is given up and cannot be sent any more."""
+    """End a producer at once. What is not confirmed is given up and cannot be sent any more.
+
+    That goes on to its end if whoever waits for it is cancelled.
+    """
+    await asyncio.shield(_end_producer(producer))
+
+
+async def _end_producer(producer: Any) -> None:
     producer._closed = True
     accumulator = producer._message_accumulator
     accumulator._closed = True

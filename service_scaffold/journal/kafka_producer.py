@@ -36,7 +36,7 @@ class KafkaProducer(base.Producer):
         partitioner: Chooses partitions by keys.
 
     Attributes:
-        closed: Whether `close` has ended it.
+        closing: The end of it, once `close` was called.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class KafkaProducer(base.Producer):
         self._appending = 0
         self._forgettable: set[str] = set()
         self._open = False
-        self.closed = False
+        self._closed = False
+        self.closing: asyncio.Future[None] | None = None
 
     async def produce(
         self,
@@ -62,7 +63,7 @@ class KafkaProducer(base.Producer):
         on_sent: OnSent = None,
     ) -> list[int | Exception]:
         """Append; `on_sent` is called when all records are on their way."""
-        if self.closed:
+        if self._closed:
             raise errors.ConnectionLost('The producer is closed')
         self._appending += 1
         try:
@@ -71,7 +72,7 @@ class KafkaProducer(base.Producer):
             self._appending -= 1
 
     async def place(self, record: base.NewRecord) -> int:
-        if self.closed:
+        if self._closed:
             raise errors.ConnectionLost('The producer is closed')
         return await self._appender.place(record)
 
@@ -118,7 +119,7 @@ class KafkaProducer(base.Producer):
         self._open = False
 
     async def _step(self, action: str, step: Callable[[], Awaitable[None]]) -> None:
-        if self.closed:
+        if self._closed:
             raise errors.ConnectionLost(f'{action}: the producer is closed')
         manager = self._producer._txn_manager
         if manager is None or manager.transactional_id is None:
@@ -146,8 +147,11 @@ class KafkaProducer(base.Producer):
         raise translate(error or kafka_errors.ProducerFenced(), action) from error
 
     async def close(self) -> None:
-        if self.closed:
-            return
+        if self.closing is None:
+            self.closing = asyncio.ensure_future(self._end())
+        await asyncio.shield(self.closing)
+
+    async def _end(self) -> None:
         manager = self._producer._txn_manager
         if self._open and manager is not None and not manager.is_fatal_error():
             try:
@@ -155,7 +159,7 @@ class KafkaProducer(base.Producer):
                     await self.abort()
             except (errors.ScaffoldError, TimeoutError):
                 pass  # the broker aborts it when its time is over
-        self.closed = True
+        self._closed = True
         await discard_producer(self._producer)
 
 

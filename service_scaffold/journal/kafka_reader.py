@@ -48,7 +48,7 @@ class KafkaReader(base.Reader):
         timeout_s: Bound of a request.
 
     Attributes:
-        closed: Whether `close` was called.
+        closing: The end of it, once `close` was called.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class KafkaReader(base.Reader):
         self._lost = lost
         self._bounds = bounds
         self._timeout_s = timeout_s
-        self.closed = False
+        self.closing: asyncio.Future[None] | None = None
         self._assigned = False
         self._held: set[TopicPartition] = set()
 
@@ -92,7 +92,7 @@ class KafkaReader(base.Reader):
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            if self.closed or self._lost.done():
+            if self.closing is not None or self._lost.done():
                 raise self._gone()
             left_s = deadline - time.monotonic()
             runs = await self._fetch_slice(limit, max(0.0, min(left_s, SLICE_S)))
@@ -154,9 +154,9 @@ class KafkaReader(base.Reader):
             self._consumer.seek(partition, positions[partition])
 
     async def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            await discard_consumer(self._consumer)
+        if self.closing is None:
+            self.closing = asyncio.ensure_future(discard_consumer(self._consumer))
+        await asyncio.shield(self.closing)
 
     def _owned(self, partitions: Iterable[base.TopicPartition]) -> list[TopicPartition]:
         return [
@@ -166,7 +166,7 @@ class KafkaReader(base.Reader):
         ]
 
     def _gone(self) -> errors.ConnectionLost:
-        if self._lost.done() and not self.closed:
+        if self._lost.done() and self.closing is None:
             return errors.ConnectionLost(str(self._lost.result()))
         return errors.ConnectionLost('The reader is closed')
 

@@ -622,6 +622,49 @@ async def test_what_starts_while_the_journal_closes_is_closed(journal, unique, k
         await starting
 
 
+@pytest.mark.parametrize('kind', ['producer', 'reader', 'member'])
+async def test_who_is_cancelled_while_closing_leaves_nothing_half_closed(
+    open_journal, topic, unique, kind
+):
+    """The closing goes on, and the journal's own waits for it."""
+    before = asyncio.all_tasks()
+    journal = await open_journal()
+    if kind == 'producer':
+        part = await journal.producer()
+        await part.produce(records(topic, 'a'))
+    elif kind == 'reader':
+        part = await journal.reader()
+        await part.assign({TopicPartition(topic, 0): 0})
+        await part.fetch(1, 0.1)  # the client waits for the next records all the time
+    else:
+        part, _ = await joined(journal, unique, topic)
+    closing = asyncio.create_task(part.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing})
+
+    await journal.close()
+
+    assert closing.cancelled()
+    await asyncio.sleep(0)  # the last task has just ended
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_journal_whose_closing_was_cancelled_is_closed(open_journal):
+    """Its connection, too."""
+    before = asyncio.all_tasks()
+    journal = await open_journal()
+    closing = asyncio.create_task(journal.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing})
+
+    await journal.close()
+
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
 async def test_closing_twice_and_without_connecting(kafka, topic):
     """Is fine."""
     journal = KafkaJournal(Access([(kafka.host, kafka.port)]))
