@@ -231,8 +231,8 @@ class AssetProxy:
     ) -> None:
         if not queue:
             raise errors.AssetUnavailable(
-                f'{self.id} is not available, so {method} cannot be called; with queue=True'
-                ' the call waits for it'
+                f'{self.id} is not available, so {method} cannot be called; a queued call'
+                ' (queue=True, --queue) waits for it'
             )
         try:
             await self.wait_for(AVAIL, lambda _: self.available, _left_s(until))
