@@ -114,7 +114,9 @@ class Connection:
             task.cancel()
             await asyncio.wait({task})
         if self._closing:
-            await asyncio.wait(self._closing, timeout=CLOSE_LIMIT_S)
+            _, late = await asyncio.wait(self._closing, timeout=CLOSE_LIMIT_S)
+            if late:
+                LOGGER.warning('%s: not closed after %g s', self.label, CLOSE_LIMIT_S)
 
     async def _supervise(self) -> None:
         while True:
@@ -244,9 +246,10 @@ async def _idle(transport: Transport) -> None:
 
 
 async def _close(transport: Transport) -> None:
+    # Without a limit but its own: an event loop that stood still would cut it off half-way, and
+    # what it had not reached would stay open.
     try:
-        async with asyncio.timeout(CLOSE_LIMIT_S):
-            await transport.close()
+        await transport.close()
     except Exception as error:  # noqa: BLE001 - it is thrown away; nothing depends on it
         LOGGER.warning('Closing a connection failed: %s', error or type(error).__name__)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from service_scaffold import errors, events
 from service_scaffold.clock import ManualClock
-from service_scaffold.events.connection import Connection
+from service_scaffold.events.connection import CLOSE_LIMIT_S, Connection
 from service_scaffold.testing import memory_bus, running
 from service_scaffold.transports.address import Address
 from service_scaffold.transports.base import Settings, Transport
@@ -163,4 +164,25 @@ async def test_a_connection_that_is_lost_at_once_is_no_busy_loop() -> None:
         await asyncio.sleep(0)
     assert connection.reconnects == 0
     assert not connection.up
+    await connection.stop()
+
+
+class Standing(MemoryTransport):
+    """Its event loop stands still while it closes, for longer than anybody waits for that."""
+
+    closed = False
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.01)
+        time.sleep(CLOSE_LIMIT_S + 0.2)  # noqa: ASYNC251 - as a handler that blocks
+        await asyncio.sleep(0.01)
+        await super().close()
+        type(self).closed = True
+
+
+async def test_what_closes_is_not_cut_off_when_the_loop_stands_still() -> None:
+    Standing.closed = False
+    connection = _connection(Standing)
+    (await connection.obtain()).lose(errors.ConnectionLost('for a test'))
+    await until(lambda: Standing.closed)
     await connection.stop()
