@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import signal
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +46,15 @@ class StreamWorker:
     def kill(self) -> None:
         """End it with SIGKILL."""
         kill(self.process)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stand still with SIGSTOP, and go on with SIGCONT."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     async def terminate(self, timeout_s: float = 20) -> int:
         """Send SIGTERM; return the exit status."""
@@ -165,14 +176,16 @@ class Fleet:
         worker.kill()
         self.workers.remove(worker)
 
-    async def produce(self, count: int, pause_s: float = 0.05, batch: int = 50) -> None:
-        """Send the next `count` numbers, steadily."""
+    async def produce(
+        self, count: int, pause_s: float = 0.05, batch: int = 50, keys: int = sys.maxsize
+    ) -> None:
+        """Send the next `count` numbers, steadily, each with a key of its own or one of `keys`."""
         producer = await self.journal.producer()
         end = self.sent + count
         while self.sent < end:
             numbers = range(self.sent, min(end, self.sent + batch))
             outcome = await producer.produce(
-                [NewRecord(self.topic, b'%d' % n, b'key-%d' % n) for n in numbers]
+                [NewRecord(self.topic, b'%d' % n, b'key-%d' % (n % keys)) for n in numbers]
             )
             assert all(isinstance(offset, int) for offset in outcome)
             self.sent += len(numbers)

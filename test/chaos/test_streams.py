@@ -12,9 +12,10 @@ import pytest
 
 from service_scaffold.journal.base import Journal, TopicPartition
 from test.brokers.process import Broker
-from test.chaos.stream_workers import Fleet, connected
+from test.chaos.stream_workers import Fleet, StreamWorker, connected
 
 KILLS = 30
+KEYS = 20
 SESSION_S = 10.0
 
 
@@ -104,6 +105,45 @@ async def test_at_least_once_loses_nothing_and_counts_nothing_twice_when_killed(
         await producing
         await it.complete()
         assert set((await it.table()).values()) == {1}
+
+
+@pytest.mark.parametrize('guarantee', ['at_least_once', 'exactly_once'])
+async def test_a_worker_that_stood_still_spoils_nothing_that_its_successor_has_done(
+    fleet: Callable[..., Fleet], guarantee: str, tmp_path: Path
+) -> None:
+    """SIGSTOP in the middle of its work until the other has taken over, then SIGCONT.
+
+    Its old counts must not come after the new ones in the changelog, from which a third starts.
+    """
+    async with fleet(processing_guarantee=guarantee, store='sqlite://', routed=1) as it:
+        frozen, other = it.start(), it.start()
+        await frozen.ready()
+        await other.ready()
+        producing = asyncio.create_task(it.produce(3_000, pause_s=0.02, keys=KEYS))
+        await asyncio.sleep(random.uniform(0.3, 0.9))
+        assert not producing.done()
+        with frozen.stopped():
+            await producing
+            await counted(it, other, SESSION_S + 10)
+        await counted(it, frozen)
+        for worker in (frozen, other):
+            assert await worker.terminate() == 0
+        third = it.start(datadir=tmp_path / 'empty')
+        await third.ready()
+        await counted(it, third)
+
+
+async def counted(fleet: Fleet, worker: StreamWorker, timeout_s: float = 30) -> None:
+    """Wait until the counts of all keys are as many as the numbers that were sent."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answers = [await worker.ask(f'/counts/key-{number}') for number in range(KEYS)]
+        found = sum(answer[1]['count'] for answer in answers if answer and answer[0] == 200)
+        if found == fleet.sent:
+            return
+        assert found < fleet.sent
+        assert time.monotonic() < deadline, f'{found} of {fleet.sent} are counted'
+        await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize(('how', 'limit_s'), [('SIGKILL', SESSION_S + 5), ('SIGTERM', 2.0)])
