@@ -48,9 +48,10 @@ class AmqpBoard(Board):
         self._entered: dict[str, float] = {}
 
     async def enter(self, id: str, sign: bytes) -> None:
+        # Here first: who reads of an announcement without a sign of life takes it for a loss.
+        await self._beats.append([(id, sign)])
         await self._announcements.append([(id, sign)])
         self._entered[id] = time.monotonic()
-        await self._beats.append([(id, sign)])
 
     async def beat(self, id: str, sign: bytes) -> None:
         if time.monotonic() - self._entered[id] > self._again_s:
