@@ -17,6 +17,7 @@ import aiohttp
 
 from service_scaffold.testing.conformance.inbox import eventually
 from test.brokers.process import free_port, kill
+from test.memory import resident_kib
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 30.0
@@ -127,6 +128,4 @@ class Worker:
     @property
     def rss_mib(self) -> float:
         """Its resident memory."""
-        status = Path(f'/proc/{self.process.pid}/status').read_text()
-        line = next(line for line in status.splitlines() if line.startswith('VmRSS'))
-        return int(line.split()[1]) / 1024
+        return resident_kib(self.process.pid) / 1024

@@ -10,16 +10,11 @@ import sys
 from pathlib import Path
 
 from service_scaffold.streams.stores import base
+from test.memory import resident_kib
 
 STORES = 8
 MOST_ROWS = 100
 ROUNDS = 2_000
-
-
-def resident_kib() -> int:
-    """Return how much of this process is in memory."""
-    status = Path('/proc/self/status').read_text()
-    return int(status.partition('VmRSS:')[2].split()[0])
 
 
 def main(url: str, directory: str) -> None:
